@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 import anyio
 
@@ -404,7 +404,7 @@ class _Lull:
 
         waiting: dict[asyncio.Task[Any], object] = {}
         for task in asyncio.all_tasks(self._loop):
-            future: asyncio.Future[Any] | None = task._fut_waiter  # type: ignore[attr-defined]  # noqa: SLF001 - anyio looks there too
+            future = cast("asyncio.Future[Any] | None", task._fut_waiter)  # type: ignore[attr-defined]  # noqa: SLF001 - anyio looks there too
             if future is None or future.done():
                 return None
             waiting[task] = future
