@@ -1,0 +1,158 @@
+"""
+The innermost handler: number an attempt, cut it off in time, run it, read what came out, classify it.
+
+It catches once and classifies once; further out, failures are values.  Cancellation is no outcome and passes through untouched.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from resilience.backend import was_cut
+from resilience.call import Call, out_of_time
+from resilience.classify import Rules
+from resilience.env import Env
+from resilience.errors import AttemptTimedOut
+from resilience.events import AttemptFailed, ResultUnread
+from resilience.outcome import Failure, Phase, Signal
+from resilience.policy import Handler
+from resilience.reading.shape import read, reader_of, readers
+
+__all__ = ["bind"]
+
+T = TypeVar("T")
+
+_INFINITE = math.inf
+
+
+def bind(rules: Rules, env: Env) -> Handler[Any]:
+    """The handler that every policy of an engine is wrapped around."""
+    now, cutoff, cancel_count, by_result = env.now, env.cutoff, env.cancel_count, rules.by_result
+
+    async def attempt(call: Call[Any]) -> Any:
+        if call.ends != _INFINITE or call.cutoff != _INFINITE:
+            return await bounded(call)
+        call.attempt += 1
+        brought = None
+        try:
+            brought = call.fn(*call.args, **call.kwargs)  # type: ignore[misc]  # dropped only when the call has ended
+            value = await brought
+        except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
+            _refuse_misuse(call, error, brought)
+            return _raised(call, error, rules, env)
+        if type(value) in readers and by_result is None and readers[type(value)] is None:
+            return value
+        return _returned(call, value, rules, env, by_result)
+
+    async def bounded(call: Call[Any]) -> Any:
+        left = call.ends - now()
+        if left <= 0:
+            return out_of_time(call, "before")
+        since = cancel_count()
+        call.attempt += 1
+        brought = None
+        try:
+            with cutoff(min(left, call.cutoff)) as scope:
+                brought = call.fn(*call.args, **call.kwargs)  # type: ignore[misc]  # dropped only when the call has ended
+                value = await brought
+        except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
+            if was_cut(scope, since):
+                return _cut(call, left, rules, env, error)
+            _refuse_misuse(call, error, brought)
+            return _raised(call, error, rules, env)
+        if scope.cancelled_caught:
+            return _cut(call, left, rules, env, None)
+        if type(value) in readers and by_result is None and readers[type(value)] is None:
+            return value
+        return _returned(call, value, rules, env, by_result)
+
+    return attempt
+
+
+def _raised(call: Call[Any], error: Exception, rules: Rules, env: Env) -> Failure:
+    signal = read(error, wall=env.wall())
+    return _noted(call, Failure(rules.classify(signal), signal, error), env)
+
+
+def _returned(call: Call[T], value: T, rules: Rules, env: Env, by_result: Callable[[object], Signal | None] | None) -> T | Failure:
+    """*value*, or the failure that it stands for."""
+    signal = None
+    if by_result is not None:
+        try:
+            signal = by_result(value)
+        except Exception as error:  # noqa: BLE001 - a reader's mistake must not cost the caller a good result
+            call.say(ResultUnread, error=type(error).__name__)
+    if signal is None:
+        reader = readers[type(value)] if type(value) in readers else reader_of(type(value))
+        status = None if reader is None else reader(value)
+        if status is None or status < 400:  # noqa: PLR2004 - RFC 9110, 15: from here on the request was not fulfilled
+            return value
+        signal = read(value, wall=env.wall())
+    return _noted(call, Failure(rules.classify(signal), signal, value=value), env)
+
+
+def _cut(call: Call[Any], left: float, rules: Rules, env: Env, cause: Exception | None) -> Failure:
+    """The failure of an attempt that was cut, by the nearer of its two limits."""
+    if left <= call.cutoff:
+        return _noted(call, out_of_time(call, "attempt", cause), env)
+    error = AttemptTimedOut(operation=call.operation, seconds=call.cutoff, attempt=call.attempt)
+    error.__cause__ = cause
+    signal = Signal(phase=Phase.UNKNOWN, raised=AttemptTimedOut)
+    return _noted(call, Failure(rules.classify(signal), signal, error), env)
+
+
+def _noted(call: Call[Any], failure: Failure, env: Env) -> Failure:
+    """*failure*, kept on the call and told to the log."""
+    verdict, signal = failure.verdict, failure.signal
+    row = (
+        call.attempt,
+        verdict.action.value,
+        verdict.rule,
+        type(failure.value if failure.error is None else failure.error).__name__,
+        signal.status,
+        signal.code,
+        signal.phase.value,
+        signal.retry_after,
+        env.now() - call.started,
+    )
+    call.tries += (row,)
+    call.previous = failure
+    call.say(AttemptFailed, failure, retry_after=signal.retry_after)
+    return failure
+
+
+def _refuse_misuse(call: Call[Any], error: Exception, brought: object) -> None:
+    """
+    Tell a mistake in the use of the engine from a failure of the operation.
+
+    Raises:
+        TypeError: What was called is no async callable.
+    """
+    if type(error) is not TypeError:
+        return
+    fn = call.fn
+    if inspect.iscoroutine(fn):
+        fn.close()
+        msg = f"{call.operation}: got a coroutine object, which can run only once; pass the function: engine.call(fn, arg), not fn(arg)"
+    elif inspect.isasyncgen(brought):
+        msg = f"{call.operation}: an async generator cannot be repeated as a call; collect its items in an async function"
+    elif brought is not None and not inspect.isawaitable(brought):
+        msg = (
+            f"{call.operation}: returned {type(brought).__name__}, which cannot be awaited; "
+            "make it async, or run it in a thread: engine.call(anyio.to_thread.run_sync, fn)"
+        )
+    elif brought is None and error.__traceback__ is not None and error.__traceback__.tb_next is None and _sync_none(error):
+        msg = (
+            f"{call.operation}: returned None, which cannot be awaited; "
+            "make it async, or run it in a thread: engine.call(anyio.to_thread.run_sync, fn)"
+        )
+    else:
+        return
+    raise TypeError(msg) from None
+
+
+def _sync_none(error: TypeError) -> bool:
+    return "NoneType" in str(error) and "await" in str(error)

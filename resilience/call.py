@@ -1,0 +1,383 @@
+"""
+One logical call: what its attempts share, and nothing that outlives it.
+
+Fields stand at class defaults until something needs them, so that a call in which nothing goes wrong costs little more than the object itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Awaitable, Callable, Hashable
+from contextvars import ContextVar
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from resilience.classify import Rules
+from resilience.decide.credentials import Held
+from resilience.env import Env
+from resilience.errors import DeadlineExceeded
+from resilience.events import DeadlineHit, Event, RetryGaveUp
+from resilience.history import final_decision
+from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
+from resilience.reading.shape import request_of
+
+__all__ = ["Call", "Plan", "current", "running"]
+
+T = TypeVar("T")
+
+# RFC 9110, 9.2.2: sending them twice intends no more than sending them once.
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+
+@attrs.define(eq=False)
+class Plan:
+    """
+    What an engine, or a view of one, fixes for each of its calls.
+
+    Args:
+        engine: The engine's name.
+        env: Where readings come from and decisions go.
+        rules: The dialect.
+        attempts: The most tries in all, as the engine's Retry and its views have it; None without a Retry.
+        deadline: Seconds a call may take, from a view.
+        operation: The operation's name, from a view; else the callable's own.
+        method: The HTTP method, or one that means the same, from a view.
+        repeatable: The user's word on whether the operation may be repeated.
+        key: The caller's own idempotency key.
+        key_from: Business data that an idempotency key is derived from.
+        uses: Calls that took the fixed *key*.
+        prepare: An adapter's way to put on each call what it knows of the request.
+    """
+
+    engine: str
+    env: Env
+    rules: Rules
+    attempts: int | None = None
+    deadline: float | None = None
+    operation: str | None = None
+    method: str | None = None
+    repeatable: bool | None = None
+    key: str | None = None
+    key_from: tuple[object, ...] | None = None
+    uses: int = 0
+    prepare: Callable[[Call[Any]], None] | None = None
+
+
+class Call(Generic[T]):
+    """
+    The call that is running: `current` returns it inside a wrapped function.
+
+    Attributes:
+        attempt: The number of the latest attempt started, from 1; 0 before the first.
+        started: When the call began, in the engine's monotonic seconds.
+        ends: When its time is up, likewise; infinite without a deadline.
+        peer: Whom the call talks to (an adapter puts the origin here); the default key of a `CircuitBreaker`.
+        method: The HTTP method, where known.
+        path: The request's path, where an adapter knows it; never logged.
+        replayable: Whether what is sent can be sent again; an adapter clears it for a body that is used up.
+        ended: Whether the call is over.
+    """
+
+    attempt: int = 0
+    started: float = 0.0
+    ends: float = math.inf
+    cutoff: float = math.inf  # seconds one attempt may take
+    limit: float | None = None  # the deadline in seconds, for messages
+    credential: Held | None = None  # the token this attempt goes with
+    origins: frozenset[str] | None = None  # the token is for these only; None: for the first request's
+    peer: Hashable = None
+    method: str | None = None
+    path: str | None = None
+    replayable: bool = True
+    ended: bool = False
+    cancels: int = 0  # native cancellations already asked for when the call began
+    previous: Failure | None = None  # the latest failed attempt
+    tries: tuple[tuple[object, ...], ...] = ()  # rows of `history.Tried`
+    final: str | None = None  # why no engine further out may repeat this call
+    unsafe_inside: bool = False  # an attempt did something inside that a repeat would do again
+    mint: Callable[[Call[Any]], tuple[str, str]] | None = None  # the idempotency policy's: key and source
+    key_header: str | None = None
+    key_methods: frozenset[str] = frozenset()
+    key_taken: bool = False
+    key_source: str = ""
+    closer: Callable[[Failure], Awaitable[None]] | None = None  # an adapter's own way to close what is thrown away
+    renewals: int = 0  # repeats after a refresh, which cost no attempt
+    delays: dict[bool, tuple[int, float]] | None = None  # throttled or not: retries so far, and the latest delay
+    repeats: int = 0  # by this call, and by calls inside it that share its allowance
+    refreshed: frozenset[int] = frozenset()  # credentials renewed on this call's account, by id
+    _key: str | None = None
+    _id: str | None = None
+    _operation: str | None = None
+    _ordinals: dict[tuple[int, str], int] | None = None
+
+    def __init__(
+        self, plan: Plan, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any], parent: Call[Any] | None
+    ) -> None:
+        self.plan = plan
+        self.fn: Callable[..., Awaitable[T]] | None = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.parent = parent
+
+    def __repr__(self) -> str:
+        return f"<Call {self.operation}: attempt {self.attempt}{', ended' if self.ended else ''}>"
+
+    @property
+    def engine(self) -> str:
+        """The engine's name."""
+        return self.plan.engine
+
+    @property
+    def operation(self) -> str:
+        """The operation's name: as the user gave it, else the callable's."""
+        if self._operation is None:
+            self._operation = self.plan.operation or operation_name(self.fn)
+        return self._operation
+
+    @property
+    def token(self) -> str | None:
+        """The token for this attempt, where a `RefreshToken` policy holds one."""
+        return None if self.credential is None else self.credential.value
+
+    @property
+    def id(self) -> str:
+        """Eight hex digits, the same in every event of this call."""
+        if self._id is None:
+            self._id = self.plan.env.unique(4)
+        return self._id
+
+    @property
+    def remaining(self) -> float:
+        """Seconds to the call's deadline; infinite without one, never negative."""
+        return self.ends if self.ends == math.inf else max(0.0, self.ends - self.plan.env.now())
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The call's idempotency key once it was taken, else None.  Looking takes nothing."""
+        return self._key if self.key_taken else None
+
+    def take_key(self) -> str:
+        """
+        The call's idempotency key, the same for every attempt; whoever takes it must send it.
+
+        From now on the call counts as keyed, so that it may be repeated even where nobody knows whether an attempt had effects.
+
+        Raises:
+            LookupError: The engine has no `IdempotencyKey` policy.
+        """
+        key = self.peek_key()
+        self.key_taken = True
+        return key
+
+    def peek_key(self) -> str:
+        """The key without taking it: for deriving the keys of calls further in."""
+        if self._key is None:
+            if self.mint is None:
+                msg = f"{self.operation}: engine {self.engine!r} has no IdempotencyKey policy to take a key from"
+                raise LookupError(msg)
+            self._key, self.key_source = self.mint(self)
+        return self._key
+
+    def next_ordinal(self, label: str) -> int:
+        """How many calls called *label* began inside this attempt before; the same again in a repeat."""
+        if self._ordinals is None:
+            self._ordinals = {}
+        slot = (self.attempt, label)
+        ordinal = self._ordinals.get(slot, 0)
+        self._ordinals[slot] = ordinal + 1
+        return ordinal
+
+    def end_by(self, ends: float, limit: float | None) -> None:
+        """Let the call's time be up at *ends*, which is *limit* seconds from its start, unless it already is up before."""
+        if ends < self.ends:
+            self.ends = ends
+            self.limit = limit
+
+    def repeatable(self, failure: Failure | None = None) -> bool:
+        """
+        Whether a repeat does no double harm even if the last attempt had effects.
+
+        What the user said comes first, then the method (RFC 9110), the key, and requests that the dialect knows to create nothing.  A plain
+        callable is taken to be repeatable where nothing is known; often the failure's own request tells.
+        """
+        said = self.plan.repeatable
+        if said is not None:
+            return said
+        if self.unsafe_inside:
+            return False
+        return self.key_taken or self._harmless(failure, self.key_header or "Idempotency-Key")
+
+    def repeatable_from_outside(self, failure: Failure | None = None) -> bool:
+        """
+        Whether a repeat of the call around this one does no double harm, although this one has had effects.
+
+        A key made by chance protects only this call's own attempts: the repeat would make another.
+        """
+        said = self.plan.repeatable
+        if said is not None:
+            return said
+        if self.unsafe_inside:
+            return False
+        if self.key_taken:
+            method = self.plan.method or self.method
+            return self.key_source != "minted" or (method is not None and method.upper() in _IDEMPOTENT)
+        return self._harmless(failure, None)
+
+    def _harmless(self, failure: Failure | None, key_header: str | None) -> bool:
+        """Whether the request, as far as it is known, may be sent twice: by method, dialect, or a key header the caller set without us."""
+        method, path = self.plan.method or self.method, self.path
+        if failure is not None:
+            request = request_of(failure.value if failure.error is None else failure.error)
+            if request is not None:
+                method = method or request.method
+                path = path or request.path
+                if key_header is not None and request.header(key_header) is not None:
+                    return True
+        if method is None or method.upper() in _IDEMPOTENT:
+            return True
+        creates_nothing = self.plan.rules.creates_nothing
+        return creates_nothing is not None and creates_nothing(method.upper(), path or "")
+
+    def bar(self, failure: Failure) -> str | None:
+        """Why this call must not be repeated after *failure* whatever the policy would like; None if it may."""
+        if self.plan.env.cancellation_pending(self.cancels):
+            # Even where the operation turned its cancellation into an ordinary error: the caller wants the task to end.
+            return "cancelled"
+        if not self.replayable:
+            return "unrepeatable"
+        if self.unsafe_inside and not self.plan.repeatable:
+            return "unsafe"
+        if self.final is not None:
+            return self.final
+        return final_decision(failure.value if failure.error is None else failure.error)
+
+    async def discard(self, failure: Failure) -> None:
+        """Let go of what *failure* holds, before any wait: close the response, in at most 1 s, whoever cancels."""
+        if self.closer is not None:
+            await self.closer(failure)
+        else:
+            await _close(failure, self.plan.env)
+
+    def say(self, kind: type[Event], failure: Failure | None = None, **facts: Any) -> None:
+        """Emit an event of *kind* about this call, and about *failure* if one is given."""
+        env = self.plan.env
+        now = env.now()
+        if failure is not None:
+            facts.update(judged(failure))
+        env.emit(
+            kind(
+                engine=self.plan.engine,
+                operation=self.operation,
+                call=self.id,
+                attempt=self.attempt,
+                elapsed=now - self.started,
+                seconds_left=None if self.ends == math.inf else max(0.0, self.ends - now),
+                **facts,
+            )
+        )
+
+
+def judged(failure: Failure) -> dict[str, Any]:
+    """The fields of an event about *failure*."""
+    verdict, signal = failure.verdict, failure.signal
+    return {
+        "action": verdict.action.value,
+        "rule": verdict.rule,
+        "status": signal.status,
+        "code": signal.code,
+        "error": type(failure.value if failure.error is None else failure.error).__name__,
+        "phase": signal.phase.value,
+    }
+
+
+_OUT_OF_TIME = Verdict(Action.FAIL_FAST, rule="resilience: out of time", blames=Blame.CALLER)
+
+
+def gave_up(call: Call[Any], failure: Failure, reason: str) -> Failure:
+    """Say that *call* is not repeated after *failure*, which is handed back as it came."""
+    call.say(RetryGaveUp, failure, reason=reason, retry_after=failure.signal.retry_after)
+    call.final = reason
+    return failure
+
+
+def out_of_time(call: Call[Any], where: str, cause: Exception | None = None) -> Failure:
+    """
+    The failure of a call whose time was up.
+
+    Args:
+        call: The call.
+        where: ``"before"`` an attempt, during an ``"attempt"``, or while ``"waiting"``.
+        cause: What the operation made of being cut; else the previous failure's error is the cause.
+    """
+    previous = call.previous
+    error = DeadlineExceeded(
+        operation=call.operation,
+        seconds=call.limit,
+        attempts=call.attempt,
+        status=None if previous is None else previous.signal.status,
+        code=None if previous is None else previous.signal.code,
+    )
+    error.__cause__ = cause if cause is not None or previous is None else previous.error
+    call.say(DeadlineHit, where=where)
+    call.final = "deadline"
+    phase = Phase.UNKNOWN if where == "attempt" else Phase.NOT_SENT
+    return Failure(_OUT_OF_TIME, Signal(phase=phase, raised=DeadlineExceeded), error)
+
+
+def may_have_acted(failure: Failure | None) -> bool:
+    """Whether an attempt that ended so may have had effects; None stands for a success."""
+    return failure is None or failure.signal.phase is Phase.UNKNOWN
+
+
+def operation_name(fn: object) -> str:
+    """What to call a callable in logs: its qualified name, through partials; a callable object's class."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    name = getattr(fn, "__qualname__", None)
+    return name if isinstance(name, str) else type(fn).__qualname__
+
+
+async def _close(failure: Failure, env: Env) -> None:
+    try:
+        held = failure.value if failure.error is None else getattr(failure.error, "response", None)
+        close = getattr(held, "aclose", None) or getattr(held, "close", None)
+        if not callable(close):
+            return
+        with env.cutoff(1.0, shield=True):
+            closing = close()
+            if isinstance(closing, Awaitable):
+                await closing
+    except Exception:  # noqa: BLE001, S110 - it is being thrown away; how it takes that is nobody's business
+        pass
+
+
+_running: ContextVar[Call[Any] | None] = ContextVar("resilience.call", default=None)
+
+
+def running() -> Call[Any] | None:
+    """The running call, or None.  A call that has ended is over for the tasks it left behind, too."""
+    call = _running.get()
+    while call is not None and call.ended:
+        call = call.parent
+    return call
+
+
+def forget_running() -> None:
+    """Begin anew in this context: work that no call waits for is nobody's attempt."""
+    _running.set(None)
+
+
+def current() -> Call[Any]:
+    """
+    The running call.
+
+    Raises:
+        LookupError: No engine is running a call here.
+    """
+    call = running()
+    if call is None:
+        msg = "no engine is running a call here"
+        raise LookupError(msg)
+    return call

@@ -1,0 +1,234 @@
+"""
+From a signal to a verdict, by a table.
+
+A table is data.  Its entries are looked up from the most specific to the least: code under a status, code, kind, the peer's own word, status,
+status class, exception type, default.  The verdict names the entry that made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from resilience.errors import AttemptTimedOut, ResilienceError
+from resilience.outcome import Action, Blame, Signal, Verdict
+
+__all__ = ["CodeKey", "ErrorKey", "Rules", "StatusKey"]
+
+CodeKey = str | tuple[int, str]
+"""An error code, or (status, code) where the same code means different things under different statuses."""
+StatusKey = int | str
+"""A status, or a whole class of them: ``"5xx"``."""
+ErrorKey = type[BaseException] | str
+"""An exception class, or ``"package.ClassName"`` for one that is not to be imported."""
+
+_CLASSES = {f"{hundreds}xx": hundreds * 100 for hundreds in range(1, 6)}
+# Of the leaves of an exception group the gravest decides.
+_GRAVITY = {Action.FAIL_FAST: 0, Action.REFRESH_TOKEN: 1, Action.RETRY: 2}
+
+
+def _fail(field: str, key: object, why: str) -> ValueError:
+    return ValueError(f"{field}[{key!r}]: {why}")
+
+
+def _checked_entry(field: str, key: object, entry: object) -> Verdict:
+    if isinstance(entry, str | Action):
+        try:
+            entry = Verdict(Action(entry))
+        except ValueError:
+            known = ", ".join(repr(action.value) for action in Action)
+            raise _fail(field, key, f"unknown action {entry!r}; known are {known}") from None
+    if not isinstance(entry, Verdict):
+        raise _fail(field, key, f"expected retry(), fail_fast(), refresh_token() or an action, got {entry!r}")
+    return entry
+
+
+def _status_key(key: object) -> int:
+    """The int under which a status (401) or a class of them (``"4xx"``) is kept; classes lie below zero."""
+    if isinstance(key, str) and key.lower() in _CLASSES:
+        return -_CLASSES[key.lower()]
+    if isinstance(key, bool) or not isinstance(key, int) or not 100 <= key <= 599:  # noqa: PLR2004 - the range of HTTP statuses
+        raise _fail("by_status", key, "no status; expected 100 to 599, or a class such as '5xx'")
+    return int(key)
+
+
+def _code_key(key: object) -> CodeKey:
+    match key:
+        case str() if key:
+            return key
+        case (int() as status, str() as code) if code:
+            return _status_key(status), code
+    raise _fail("by_code", key, "expected a code, or (status, code)")
+
+
+def _kind_key(key: object) -> str:
+    if isinstance(key, str) and key:
+        return key
+    raise _fail("by_kind", key, "expected the name of a family of errors")
+
+
+def _error_key(key: object) -> ErrorKey:
+    if isinstance(key, str) and key:
+        return key
+    if isinstance(key, type) and issubclass(key, BaseException):
+        if not issubclass(key, Exception):
+            raise _fail("by_error", key, "cancellation and its kin are no outcome, and meet no rule")
+        return key
+    raise _fail("by_error", key, "expected an exception class or 'package.ClassName'")
+
+
+def _names(kind: type[BaseException]) -> Iterable[ErrorKey]:
+    """The keys under which a class and its bases may stand, nearest first."""
+    for base in kind.__mro__:
+        yield base
+        yield f"{base.__module__.partition('.')[0]}.{base.__qualname__}"
+
+
+Table = Mapping[Any, Verdict]
+Reader = Callable[[object], Signal | None]
+
+
+@attrs.frozen(eq=False, repr=False)
+class Rules:
+    """
+    A dialect: what each failure of one API calls for.
+
+    Build one from another with `extend`; the constructor is for the base of all.  The same rules may serve any number of engines.
+
+    Args:
+        name: The dialect's name, as verdicts and logs show it.
+        by_code: Error code, or (status, code), to entry.
+        by_kind: Family of error to entry.
+        by_status: Status, or status class such as ``"5xx"``, to entry.
+        by_error: Exception class, or its ``"package.ClassName"``, to entry; bases match too, the nearest wins.
+        default: For what nothing else matches.
+        by_result: Reads a returned value that does not look like a response: a `Signal` if it is a failure, else None.
+        creates_nothing: Whether a request, given method and path, may be repeated although its method is not idempotent.
+
+    Raises:
+        ValueError: An unknown action, a status that is none, a key of the wrong form; the message names field, key and value.
+    """
+
+    name: str
+    by_code: Table = attrs.field(factory=dict)
+    by_kind: Table = attrs.field(factory=dict)
+    by_status: Table = attrs.field(factory=dict)
+    by_error: Table = attrs.field(factory=dict)
+    default: Verdict = attrs.field(default=Verdict(Action.FAIL_FAST, rule="default", blames=Blame.CALLER))
+    by_result: Reader | None = None
+    creates_nothing: Callable[[str, str], bool] | None = None
+    _by_type: dict[type[BaseException], Verdict | None] = attrs.field(init=False, factory=dict)
+
+    def extend(
+        self,
+        name: str,
+        *,
+        by_code: Mapping[CodeKey, Verdict | Action | str] | None = None,
+        by_kind: Mapping[str, Verdict | Action | str] | None = None,
+        by_status: Mapping[StatusKey, Verdict | Action | str] | None = None,
+        by_error: Mapping[ErrorKey, Verdict | Action | str] | None = None,
+        default: Verdict | Action | str | None = None,
+        by_result: Reader | None = None,
+        creates_nothing: Callable[[str, str], bool] | None = None,
+    ) -> Rules:
+        """
+        These rules with entries added or replaced; what is not named stays as it is.
+
+        An entry is what `retry`, `fail_fast` or `refresh_token` returns, or just an action or its name.
+
+        Raises:
+            ValueError: As for the class.
+        """
+        if not isinstance(name, str) or not name:
+            msg = f"name: expected the dialect's name, got {name!r}"
+            raise ValueError(msg)
+
+        def labelled(field: str, word: str, key: object, entry: object) -> Verdict:
+            return attrs.evolve(_checked_entry(field, key, entry), rule=f"{name}: {word} {_shown(key)}")
+
+        codes = {_code_key(key): labelled("by_code", "code", key, entry) for key, entry in (by_code or {}).items()}
+        kinds = {_kind_key(key): labelled("by_kind", "kind", key, entry) for key, entry in (by_kind or {}).items()}
+        statuses = {_status_key(key): labelled("by_status", "status", key, entry) for key, entry in (by_status or {}).items()}
+        errors = {_error_key(key): labelled("by_error", "error", key, entry) for key, entry in (by_error or {}).items()}
+        return Rules(
+            name=name,
+            by_code={**self.by_code, **codes},
+            by_kind={**self.by_kind, **kinds},
+            by_status={**self.by_status, **statuses},
+            by_error={**self.by_error, **errors},
+            default=self.default
+            if default is None
+            else attrs.evolve(_checked_entry("default", "default", default), rule=f"{name}: default"),
+            by_result=by_result or self.by_result,
+            creates_nothing=creates_nothing or self.creates_nothing,
+        )
+
+    def classify(self, signal: Signal) -> Verdict:
+        """What a failure with this *signal* calls for.  Pure: equal signals meet equal verdicts."""
+        if signal.leaves:
+            return min((self.classify(leaf) for leaf in signal.leaves), key=lambda verdict: _GRAVITY[verdict.action])
+        own = self._own(signal)
+        if own is not None:
+            return own
+        code, status = signal.code, signal.status
+        found = None
+        if code is not None:
+            found = self.by_code.get((status, code)) or self.by_code.get(code)
+        if found is None and signal.kind is not None:
+            found = self.by_kind.get(signal.kind)
+        if found is None and signal.should_retry is not None:
+            found = self._told(signal)
+        if found is None and status is not None:
+            found = self.by_status.get(status) or self.by_status.get(-(status // 100 * 100))
+        if found is None and signal.raised is not None:
+            found = self._by_class(signal.raised)
+        return self.default if found is None else found
+
+    def _own(self, signal: Signal) -> Verdict | None:
+        """Our own errors are classified by what they say, never as the `TimeoutError` that some of them also are."""
+        raised = signal.raised
+        if raised is None or not issubclass(raised, ResilienceError):
+            return None
+        found = next((self.by_error[key] for key in _names(raised) if key in self.by_error and key not in _NOT_OUR_NAMES), None)
+        if found is not None:
+            return found
+        if issubclass(raised, AttemptTimedOut):
+            return _TIMED_OUT
+        return _OWN
+
+    def _told(self, signal: Signal) -> Verdict:
+        """The peer's own word, which keeps what the table knows beside it: the cap, the schedule, the blame."""
+        below = self.classify(attrs.evolve(signal, should_retry=None, code=None, kind=None))
+        action = Action.RETRY if signal.should_retry else Action.FAIL_FAST
+        cap = below.attempts if below.action is action else None
+        return attrs.evolve(below, action=action, attempts=cap, rule=f"{self.name}: the peer's own word")
+
+    def _by_class(self, raised: type[BaseException]) -> Verdict | None:
+        try:
+            return self._by_type[raised]
+        except KeyError:
+            pass
+        found = next((self.by_error[key] for key in _names(raised) if key in self.by_error), None)
+        if len(self._by_type) >= 1024:  # noqa: PLR2004 - bounded: classes made on the fly must not pile up here
+            self._by_type.clear()
+        self._by_type[raised] = found
+        return found
+
+    def __repr__(self) -> str:
+        sizes = ((len(table), word) for table, word in ((self.by_code, "codes"), (self.by_status, "statuses"), (self.by_error, "errors")))
+        return f"<Rules {self.name}: {', '.join(f'{size} {word}' for size, word in sizes)}>"
+
+
+_NOT_OUR_NAMES: frozenset[ErrorKey] = frozenset(
+    key for kind in (TimeoutError, OSError, Exception, BaseException, object) for key in (kind, f"builtins.{kind.__name__}")  # type: ignore[misc]
+)
+_TIMED_OUT = Verdict(Action.RETRY, rule="resilience: attempt timed out")
+_OWN = Verdict(Action.FAIL_FAST, rule="resilience: refused or out of time", blames=Blame.CALLER)
+
+
+def _shown(key: object) -> str:
+    if isinstance(key, tuple):
+        return " ".join(str(part) for part in key)
+    return key.__qualname__ if isinstance(key, type) else str(key)

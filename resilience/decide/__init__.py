@@ -1,0 +1,1 @@
+"""What should happen: functions and machines that take readings and return data.  No await, no clock, no chance."""

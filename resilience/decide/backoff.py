@@ -1,0 +1,201 @@
+"""
+How long to wait before the n-th retry.
+
+A schedule is a function of the retry's number, a draw in [0, 1) and, for decorrelated jitter, the delay before.  Every delay is finite, never
+negative and never above the cap, for any number of retries.
+
+Reference:
+    Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+import attrs
+
+from resilience.settings import fail, seconds, seconds_or_forever
+
+__all__ = ["Backoff", "Constant", "Exponential", "Fibonacci", "Jitter", "Linear", "Listed"]
+
+Jitter = Literal["full", "equal", "decorrelated", "none"]
+
+_JITTERS = get_args(Jitter)
+
+
+@runtime_checkable
+class Backoff(Protocol):
+    """A schedule of delays; one of the user's own needs only this."""
+
+    def delay(self, retry: int, draw: float, previous: float | None = None, /) -> float:
+        """
+        Seconds before the *retry*-th retry.
+
+        Args:
+            retry: 1 for the first retry.
+            draw: Uniform sample in [0, 1).
+            previous: The delay before, in the same schedule of the same call; None for the first.
+        """
+        ...
+
+
+def _jitter(*allowed: str) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+        if value not in allowed:
+            raise fail(instance, attribute, value, f"one of {', '.join(map(repr, allowed))}")
+
+    return check
+
+
+def _cap(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
+    seconds_or_forever(instance, attribute, value)
+    if value < instance.base:
+        raise fail(instance, attribute, value, f">= base ({instance.base!r})")
+
+
+def _factor(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    seconds(instance, attribute, value)
+    if value < 1:
+        raise fail(instance, attribute, value, ">= 1")
+
+
+def jittered(ceiling: float, draw: float, jitter: str) -> float:
+    """
+    A delay below *ceiling*: all of it (``none``), its upper half (``equal``) or anywhere in it (``full``), as *draw* has it.
+
+    Non-decreasing in *draw*; in [0, ceiling].
+    """
+    if jitter == "none":
+        return ceiling
+    if jitter == "equal":
+        return ceiling / 2 + draw * (ceiling / 2)
+    return draw * ceiling
+
+
+@attrs.frozen
+class Exponential:
+    """
+    Ceilings base, base x factor, base x factor^2 ... up to the cap, and a delay drawn below each.
+
+    ``decorrelated`` draws between *base* and three times the delay before instead, up to the cap.
+
+    Args:
+        base: Ceiling of the first delay, in seconds; >= 0.
+        cap: Ceiling of every delay, in seconds; >= base.
+        factor: Growth from one ceiling to the next; >= 1.
+        jitter: How a delay is drawn below its ceiling.
+    """
+
+    base: float = attrs.field(default=0.05, validator=seconds)
+    cap: float = attrs.field(default=20.0, validator=_cap, kw_only=True)
+    factor: float = attrs.field(default=2.0, validator=_factor, kw_only=True)
+    jitter: Jitter = attrs.field(default="full", validator=_jitter(*_JITTERS), kw_only=True)
+
+    def delay(self, retry: int, draw: float, previous: float | None = None, /) -> float:
+        """Seconds before the *retry*-th retry; see `Backoff`."""
+        if self.jitter == "decorrelated":
+            before = self.base if previous is None else previous
+            return min(self.cap, self.base + draw * max(0.0, 3 * before - self.base))
+        if not self.base:
+            return 0.0
+        try:
+            ceiling = min(self.cap, self.base * self.factor ** (retry - 1))
+        except OverflowError:  # 2.0 ** 1024
+            ceiling = self.cap
+        return jittered(ceiling, draw, self.jitter)
+
+
+@attrs.frozen
+class Constant:
+    """
+    The same delay each time.
+
+    Args:
+        base: The delay or, with jitter, its ceiling, in seconds; >= 0.
+        jitter: ``none`` unless you ask for one.
+    """
+
+    base: float = attrs.field(default=1.0, validator=seconds)
+    jitter: Jitter = attrs.field(default="none", validator=_jitter("full", "equal", "none"), kw_only=True)
+
+    def delay(self, retry: int, draw: float, previous: float | None = None, /) -> float:  # noqa: ARG002 - the shape of Backoff
+        """Seconds before the *retry*-th retry; see `Backoff`."""
+        return jittered(self.base, draw, self.jitter)
+
+
+@attrs.frozen
+class Linear:
+    """
+    Ceilings base, 2 x base, 3 x base ... up to the cap.
+
+    Args:
+        base: Ceiling of the first delay, and the step to each further one, in seconds; >= 0.
+        cap: Ceiling of every delay, in seconds; >= base.
+        jitter: How a delay is drawn below its ceiling.
+    """
+
+    base: float = attrs.field(default=1.0, validator=seconds)
+    cap: float = attrs.field(default=20.0, validator=_cap, kw_only=True)
+    jitter: Jitter = attrs.field(default="full", validator=_jitter("full", "equal", "none"), kw_only=True)
+
+    def delay(self, retry: int, draw: float, previous: float | None = None, /) -> float:  # noqa: ARG002 - the shape of Backoff
+        """Seconds before the *retry*-th retry; see `Backoff`."""
+        return jittered(min(self.cap, self.base * retry), draw, self.jitter)
+
+
+@attrs.frozen
+class Fibonacci:
+    """
+    Ceilings base x 1, 1, 2, 3, 5, 8 ... up to the cap: gentler than doubling.
+
+    Args:
+        base: Ceiling of the first two delays, in seconds; >= 0.
+        cap: Ceiling of every delay, in seconds; >= base.
+        jitter: How a delay is drawn below its ceiling.
+    """
+
+    base: float = attrs.field(default=0.1, validator=seconds)
+    cap: float = attrs.field(default=20.0, validator=_cap, kw_only=True)
+    jitter: Jitter = attrs.field(default="full", validator=_jitter("full", "equal", "none"), kw_only=True)
+
+    def delay(self, retry: int, draw: float, previous: float | None = None, /) -> float:  # noqa: ARG002 - the shape of Backoff
+        """Seconds before the *retry*-th retry; see `Backoff`."""
+        if not self.base:
+            return 0.0
+        before, ceiling = 0.0, self.base
+        for _ in range(retry - 1):
+            if ceiling >= self.cap or math.isinf(ceiling):  # at most about 1,500 steps, whatever the number of the retry
+                break
+            before, ceiling = ceiling, before + ceiling
+        return jittered(min(self.cap, ceiling), draw, self.jitter)
+
+
+def _delays(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(values) if not isinstance(values, str | bytes) and isinstance(values, Iterable) else (values,)
+
+
+def _each_is_seconds(instance: object, attribute: attrs.Attribute[Any], value: Sequence[float]) -> None:
+    if not value:
+        raise fail(instance, attribute, value, "at least one delay")
+    for one in value:
+        seconds(instance, attribute, one)
+
+
+@attrs.frozen
+class Listed:
+    """
+    The delays you list; the last one repeats.
+
+    Args:
+        delays: Seconds before the first, second ... retry; at least one, each >= 0.
+        jitter: ``none`` unless you ask for one.
+    """
+
+    delays: tuple[float, ...] = attrs.field(converter=_delays, validator=_each_is_seconds)
+    jitter: Jitter = attrs.field(default="none", validator=_jitter("full", "equal", "none"), kw_only=True)
+
+    def delay(self, retry: int, draw: float, previous: float | None = None, /) -> float:  # noqa: ARG002 - the shape of Backoff
+        """Seconds before the *retry*-th retry; see `Backoff`."""
+        return jittered(self.delays[min(retry, len(self.delays)) - 1], draw, self.jitter)

@@ -1,0 +1,225 @@
+"""
+Who renews a credential, who waits, who goes on with what there is: a machine without I/O.
+
+Everyone who was refused says which generation of the token they used.  Whoever holds a stale one uses the newer; otherwise one flight renews it
+and all others join.  A flight is a lease: one that has not landed when its time is over no longer keeps others from starting.  A failed flight
+cools down, a token that never worked is not renewed at once, and a minute sees only so many flights, so that an endpoint which allows a handful
+of logins a minute is never hammered, whatever goes wrong.
+
+The machine is not safe for threads by itself; its owner holds a lock around each method, never across an await.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any, TypeAlias
+
+import attrs
+
+__all__ = ["Credential", "Decision", "Flight", "Held", "Join", "Lead", "Refuse", "Use"]
+
+_MOST = 4  # flights a minute; endpoints for logins commonly allow 5
+_MINUTE = 60.0  # seconds
+
+
+@attrs.define(eq=False)
+class Held:
+    """
+    A token as it is held.
+
+    Args:
+        value: The token itself.
+        generation: Its serial number: 0 for the one given at the start, then counting.
+        renew_at: When to renew it ahead of its expiry, in monotonic seconds; infinite if the expiry is unknown.
+        expires_at: When it expires, likewise.
+        owner: Whose it is, so that nested calls can tell whether they share it.
+        worked: Whether an attempt with it ever succeeded.
+    """
+
+    value: str = attrs.field(repr=False)
+    generation: int
+    renew_at: float = math.inf
+    expires_at: float = math.inf
+    owner: object = attrs.field(default=None, repr=False)
+    worked: bool = False
+
+
+@attrs.define(eq=False)
+class Flight:
+    """
+    One refresh under way.
+
+    Args:
+        replaces: The token it replaces; None for the first of all.
+        until: When its lease ends, in monotonic seconds.
+        early: Whether the old token still serves meanwhile.
+        waiters: Whom to wake when it has landed or crashed; opaque to the machine.
+        done: Whether it has.
+        crash: Why it failed; None if it landed.
+    """
+
+    replaces: Held | None
+    until: float
+    early: bool
+    waiters: list[Any] = attrs.field(factory=list)
+    done: bool = False
+    crash: Crash | None = None
+
+
+@attrs.frozen
+class Crash:
+    """Why a refresh failed: a word, what is known of the source's error in a few scalars, and how long to leave it alone."""
+
+    reason: str
+    detail: str | None = None
+    status: int | None = None
+    code: str | None = None
+    retry_after: float = 0.0
+    error: Exception | None = attrs.field(default=None, repr=False)
+
+
+@attrs.frozen
+class Use:
+    """Go on with this token; *renew* is a flight to start in the background, where its expiry is near."""
+
+    held: Held
+    renew: Flight | None = None
+
+
+@attrs.frozen
+class Join:
+    """Wait for the flight that is under way."""
+
+    flight: Flight
+
+
+@attrs.frozen
+class Lead:
+    """Start this flight, and wait for it like everyone else."""
+
+    flight: Flight
+
+
+@attrs.frozen
+class Refuse:
+    """No refresh for now; *crash* is the failure that still cools down, None if the token itself is what does not help."""
+
+    crash: Crash | None
+    retry_after: float
+
+
+Decision: TypeAlias = Use | Join | Lead | Refuse
+
+
+@attrs.define(eq=False)
+class Credential:
+    """
+    The machine.
+
+    Args:
+        lease: Seconds a flight may take.
+        early: Seconds ahead of a known expiry at which to renew; at most half the token's life.
+        cooldown: Seconds of rest after a flight that failed, or whose token never worked.
+        held: The token, if there is one yet.
+        flight: The refresh under way, if there is one.
+    """
+
+    lease: float
+    early: float
+    cooldown: float
+    held: Held | None = None
+    flight: Flight | None = None
+    _crash: Crash | None = None
+    _rests_until: float = -math.inf
+    _since: float = -math.inf
+    _flown: deque[float] = attrs.field(factory=lambda: deque(maxlen=_MOST))
+
+    def ask(self, now: float, stale: int | None = None) -> Decision:
+        """
+        What a call is to do that needs a token newer than generation *stale*; None if any valid one will do.
+
+        Args:
+            now: Monotonic seconds.
+            stale: The generation that was refused.
+        """
+        held = self.usable(now, stale)
+        flight = self.flight if self.flight is not None and now < self.flight.until else None
+        if held is not None:
+            if flight is not None:
+                return Use(held) if flight.early else Join(flight)
+            if now >= held.renew_at and self._rest(now) is None:
+                return Use(held, self._start(now, early=True))
+            return Use(held)
+        if flight is not None:
+            return Join(flight)
+        rest = self._rest(now)
+        if rest is not None:
+            return rest
+        return Lead(self._start(now, early=False))
+
+    def usable(self, now: float, stale: int | None = None) -> Held | None:
+        """The token, if it has not expired and is newer than generation *stale*."""
+        held = self.held
+        if held is not None and now < held.expires_at and (stale is None or held.generation > stale):
+            return held
+        return None
+
+    def land(self, flight: Flight, value: str, expires_in: float | None, now: float) -> Held | None:
+        """
+        Take the token that *flight* brought.
+
+        Args:
+            flight: The flight.
+            value: The token.
+            expires_in: Seconds of life; None if unknown.
+            now: Monotonic seconds.
+
+        Returns:
+            The token as held from now on; None where a newer one has landed since: late news replaces nothing.
+        """
+        flight.done = True
+        base = -1 if flight.replaces is None else flight.replaces.generation
+        if self.flight is flight:
+            self.flight = None
+        if self.held is not None and self.held.generation > base:
+            return None
+        life = math.inf if expires_in is None else expires_in
+        self.held = Held(
+            value=value,
+            generation=max(base, 0) + 1,
+            renew_at=now + life - min(self.early, life / 2) if life < math.inf else math.inf,
+            expires_at=now + life,
+            owner=self,
+        )
+        self._since = now
+        self._crash = None
+        self._rests_until = -math.inf
+        return self.held
+
+    def crashed(self, flight: Flight, crash: Crash, now: float) -> Crash:
+        """Note that *flight* failed; everyone rests for the cooldown, or for as long as the source's own hint says."""
+        flight.done = True
+        rest = max(self.cooldown, crash.retry_after)
+        flight.crash = attrs.evolve(crash, retry_after=rest)
+        if self.flight is flight:
+            self.flight = None
+            # The error itself is for those who wait now; kept for longer it would keep its frames alive.
+            self._crash = attrs.evolve(flight.crash, error=None)
+            self._rests_until = now + rest
+        return flight.crash
+
+    def _start(self, now: float, *, early: bool) -> Flight:
+        self._flown.append(now)
+        self.flight = Flight(self.held, now + self.lease, early)
+        return self.flight
+
+    def _rest(self, now: float) -> Refuse | None:
+        if now < self._rests_until:
+            return Refuse(self._crash, self._rests_until - now)
+        held = self.held
+        if held is not None and held.generation > 0 and not held.worked and now < self._since + self.cooldown:
+            return Refuse(None, self._since + self.cooldown - now)
+        if len(self._flown) == _MOST and now < self._flown[0] + _MINUTE:
+            return Refuse(None, self._flown[0] + _MINUTE - now)
+        return None

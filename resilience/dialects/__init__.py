@@ -1,0 +1,1 @@
+"""One API per file, each nothing but its `Rules`."""

@@ -1,0 +1,93 @@
+"""
+Plain HTTP: the base of every other dialect.
+
+Sources: RFC 9110 section 15 (statuses), RFC 6585 (428, 429, 431, 511), RFC 8470 (425).  Exceptions are named, not imported: the class
+trees are those of CPython, httpx, httpx2, httpcore, aiohttp, requests, urllib3, anyio and trio as published in 2026.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from resilience.classify import Rules
+from resilience.outcome import Blame, fail_fast, refresh_token, retry
+
+__all__ = ["RULES"]
+
+_PEER = fail_fast(blames=Blame.PEER)
+_CREDENTIAL = fail_fast(blames=Blame.CREDENTIAL)
+
+RULES: Final = Rules("base").extend(
+    "http",
+    by_status={
+        # RFC 9110, 15.5: the request is at fault, and stays so however often it is sent.
+        "4xx": fail_fast(),
+        401: refresh_token(),  # with no source of tokens configured nobody acts on it, and it fails fast
+        403: _CREDENTIAL,
+        # 408: the server gave up waiting for the request and invites another; 425 (RFC 8470): not as early data, so again.
+        408: retry(),
+        425: retry(),
+        429: retry(throttled=True),  # RFC 6585, 4
+        # RFC 9110, 15.6: the server is at fault; an unknown 5xx counts as 500.
+        "5xx": retry(),
+        501: _PEER,
+        505: _PEER,
+        506: _PEER,
+        508: _PEER,
+        510: _PEER,
+        511: fail_fast(),  # the network wants a login; the peer was never asked
+        529: retry(throttled=True),  # not registered; used for "overloaded" by several APIs
+        # A redirect that was not followed comes back as a value.  One raised as an error does not pass by repeating.
+        "3xx": fail_fast(),
+    },
+    by_code={
+        # errno(3) of an OSError that is no ConnectionError: the network is away for the moment.
+        "ENETDOWN": retry(),
+        "ENETUNREACH": retry(),
+        "ENETRESET": retry(),
+        "EHOSTDOWN": retry(),
+        "EHOSTUNREACH": retry(),
+    },
+    by_error={
+        ConnectionError: retry(),
+        TimeoutError: retry(),
+        # A certificate or a name that is wrong now will be wrong in a second; what is temporary about DNS has an error number of its own.
+        "ssl.SSLCertVerificationError": fail_fast(blames=Blame.PEER),
+        "socket.gaierror": retry(),
+        "builtins.EOFError": retry(),
+        "asyncio.IncompleteReadError": retry(),
+        "anyio.BrokenResourceError": retry(),
+        "anyio.EndOfStream": retry(),
+        "anyio.IncompleteRead": retry(),
+        "anyio.ConnectionFailed": retry(),
+        "trio.BrokenResourceError": retry(),
+        "trio.TooSlowError": retry(),
+        # httpx and its kin: transport errors pass, a request that breaks the protocol does not.
+        "httpx.TransportError": retry(),
+        "httpx.UnsupportedProtocol": fail_fast(),
+        "httpx.LocalProtocolError": fail_fast(),
+        "httpx2.TransportError": retry(),
+        "httpx2.UnsupportedProtocol": fail_fast(),
+        "httpx2.LocalProtocolError": fail_fast(),
+        "httpcore.NetworkError": retry(),
+        "httpcore.TimeoutException": retry(),
+        "httpcore.RemoteProtocolError": retry(),
+        "httpcore2.NetworkError": retry(),
+        "httpcore2.TimeoutException": retry(),
+        "httpcore2.RemoteProtocolError": retry(),
+        "aiohttp.ClientConnectionError": retry(),
+        "aiohttp.ClientPayloadError": retry(),
+        "aiohttp.ClientConnectorCertificateError": fail_fast(blames=Blame.PEER),
+        "aiohttp.ClientConnectorSSLError": fail_fast(blames=Blame.PEER),
+        "requests.ConnectionError": retry(),
+        "requests.Timeout": retry(),
+        "requests.ChunkedEncodingError": retry(),
+        "requests.SSLError": fail_fast(blames=Blame.PEER),
+        "urllib3.NewConnectionError": retry(),
+        "urllib3.ProtocolError": retry(),
+        "urllib3.TimeoutError": retry(),
+        "openai.APIConnectionError": retry(),
+        "anthropic.APIConnectionError": retry(),
+    },
+)
+"""HTTP as the RFCs have it.  Unknown exceptions and programming errors fail fast."""

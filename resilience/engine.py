@@ -1,0 +1,375 @@
+"""
+The engine: folds policies into one handler, once, and runs calls through it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import types
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import attrs
+
+from resilience import attempt, review
+from resilience.call import Call, Plan, _running, operation_name, out_of_time
+from resilience.classify import Rules
+from resilience.dialects import http
+from resilience.env import Env
+from resilience.errors import Rejected
+from resilience.events import CallFailedFast, CallRecovered, CallSucceeded, EngineNested, RetryGaveUp
+from resilience.history import keep_final, keep_history
+from resilience.outcome import Action, Failure
+from resilience.policies.idempotency import IdempotencyKey, checked_key
+from resilience.policies.retry import Retry
+from resilience.policy import Handler, Policy
+
+__all__ = ["Engine"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_NO_KWARGS: dict[str, Any] = {}
+_get_running = _running.get
+_set_running = _running.set
+
+
+class Engine:
+    """
+    Runs async callables through policies, outermost first, exactly as written.
+
+    An engine is built once, at module level if you like, and used from any task, loop or thread.
+
+    Args:
+        policies: The policies; the first is the outermost.
+        rules: The dialect that outcomes are judged by.
+        name: The engine's name in events; the dialect's by default.
+        env: Time, chance and the log; the real ones by default.
+
+    Raises:
+        TypeError: What is no policy, no `Rules`, no `Env`.
+        ValueError: An order that cannot work; the message says why.
+
+    Warns:
+        UserWarning: An order that works, but hardly as meant.
+
+    Example:
+        >>> engine = Engine([Deadline(30), Retry(attempts=4), CircuitBreaker(), AttemptTimeout(10)])
+        >>> bots = await engine.call(client.get, "/api/v1/bots")
+    """
+
+    __slots__ = ("_handler", "_nested", "_now", "_plan", "_quiet", "_repeats", "env", "policies", "rules")
+
+    def __init__(
+        self, policies: Sequence[Policy] = (), *, rules: Rules = http.RULES, name: str | None = None, env: Env | None = None
+    ) -> None:
+        self.policies: tuple[Policy, ...] = _checked_policies(policies)
+        self.rules = _checked("rules", rules, Rules)
+        self.env: Env = _checked("env", Env() if env is None else env, Env)
+        if name is not None and (not isinstance(name, str) or not name):
+            msg = f"Engine.name: expected a non-empty str, got {name!r}"
+            raise ValueError(msg)
+        retry = next((policy for policy in self.policies if isinstance(policy, Retry)), None)
+        self._plan = Plan(engine=name or rules.name, env=self.env, rules=rules, attempts=None if retry is None else retry.attempts)
+        handler: Handler[Any] = attempt.bind(rules, self.env)
+        for policy in reversed(self.policies):
+            handler = policy.bind(handler, self.env)
+        self._handler = handler
+        self._repeats = any(getattr(policy, "repeats", False) for policy in self.policies)
+        self._now = self.env.now
+        self._quiet = self.env.quiet
+        self._nested: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        """The engine's name in events."""
+        return self._plan.engine
+
+    def __repr__(self) -> str:
+        return f"<Engine {self.name}: {' > '.join(type(policy).__name__ for policy in self.policies) or 'no policies'}>"
+
+    async def call(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """
+        Run ``await fn(*args, **kwargs)`` through the policies.
+
+        Args:
+            fn: Any async callable: function, method, partial, callable object, lambda that returns a coroutine.
+            *args: Handed to *fn*, in every attempt.
+            **kwargs: Likewise.
+
+        Returns:
+            What *fn* returned; a response that reports a failure comes back as it came when no further attempt is made.
+
+        Raises:
+            Exception: What *fn* raised last, the same object; see `history` for the attempts behind it.
+            ResilienceError: On our own behalf: an open circuit, an exceeded deadline, a failed refresh.
+            TypeError: *fn* is a sync function or a coroutine object.
+        """
+        plan = self._plan
+        call = Call(plan, fn, args, kwargs, None)
+        call.started = self._now()
+        if self._repeats:
+            call.cancels = self.env.cancel_count()
+        outer = _get_running()
+        if outer is not None:
+            self._nest(call, outer)
+        if plan.deadline is not None:
+            call.end_by(call.started + plan.deadline, plan.deadline)
+        if plan.prepare is not None:
+            plan.prepare(call)
+        _set_running(call)
+        try:
+            outcome = await self._handler(call) if call.ends > call.started else out_of_time(call, "before")
+        except BaseException:
+            _over(call, acted=call.attempt > 0)
+            raise
+        if type(outcome) is Failure:
+            error = _failed(call, outcome)
+            if error is None:
+                return outcome.value  # type: ignore[return-value]  # a failing response is what fn returned
+            del outcome
+            try:
+                raise error
+            finally:
+                # The error's traceback holds this frame; the frame must not hold the error.
+                del error
+        if call.tries:
+            call.say(CallRecovered)
+        elif call.started >= self._quiet.until and self._quiet.wanted(call.started):
+            call.say(CallSucceeded)
+        if call.parent is not None:
+            _tell_outer(call, acted=True)
+        call.ended = True
+        call.fn = None
+        call.args = ()
+        call.kwargs = _NO_KWARGS
+        return outcome  # type: ignore[no-any-return]  # the handler's value is fn's
+
+    def __call__(self, fn: Callable[P, Awaitable[T]], /) -> Callable[P, Coroutine[Any, Any, T]]:
+        """
+        Decorate *fn*: each call of it runs through the policies.  Name, signature and types survive.
+
+        Raises:
+            TypeError: *fn* is no async callable, as far as can be seen without calling it.
+        """
+        if isinstance(fn, classmethod | staticmethod):
+            return type(fn)(self(fn.__func__))  # type: ignore[return-value]  # written above @classmethod instead of below it
+        _refuse_sync(fn)
+        call = self.call
+
+        async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+            return await call(fn, *args, **kwargs)
+
+        functools.update_wrapper(wrapper, fn)
+        wrapper.__name__ = getattr(wrapper, "__name__", None) or operation_name(fn).rpartition(".")[2]
+        return wrapper
+
+    def using(
+        self,
+        *,
+        deadline: float | None = None,
+        attempts: int | None = None,
+        key: str | None = None,
+        key_from: Sequence[object] | None = None,
+        method: str | None = None,
+        repeatable: bool | None = None,
+        operation: str | None = None,
+    ) -> Engine:
+        """
+        A view of this engine with settings for some of its calls.  It calls and decorates like the engine, and shares all its state.
+
+        Settings only tighten: of two deadlines or two numbers of attempts the smaller holds.  Views merge, the later wins.
+
+        Args:
+            deadline: Seconds a call may take; > 0.  Holds without a `Deadline` policy too.
+            attempts: Tries in all; >= 1.  Needs a `Retry`.
+            key: The idempotency key to send, for one call.  Needs an `IdempotencyKey`.
+            key_from: Business data to derive the key from, the same in every process.  Likewise.
+            method: The operation's HTTP method, or the one that means the same, to tell whether it may be repeated.
+            repeatable: Your word on that, above all else.
+            operation: The operation's name, in events and in keys derived from data.
+
+        Raises:
+            ValueError: A setting out of its range, or without the policy that it is for.
+        """
+        changes: dict[str, Any] = {}
+        if deadline is not None:
+            if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not 0 < deadline < math.inf:
+                raise _bad("deadline", deadline, "a finite number > 0")
+            changes["deadline"] = float(deadline)
+        if attempts is not None:
+            if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+                raise _bad("attempts", attempts, "an int >= 1")
+            changes["attempts"] = min(attempts, self._own("attempts", Retry).attempts)
+        if key is not None and key_from is not None:
+            msg = "using: key and key_from contradict each other; give one of them"
+            raise ValueError(msg)
+        if key is not None:
+            self._own("key", IdempotencyKey)
+            changes |= {"key": checked_key(key, "using: key"), "key_from": None, "uses": 0}
+        if key_from is not None:
+            self._own("key_from", IdempotencyKey)
+            if isinstance(key_from, str | bytes) or not isinstance(key_from, Sequence) or not key_from:
+                raise _bad("key_from", key_from, "a tuple of business data, such as ('order', 42)")
+            changes |= {"key": None, "key_from": tuple(key_from)}
+        if method is not None:
+            if not isinstance(method, str) or not method.isalpha():
+                raise _bad("method", method, "an HTTP method")
+            changes["method"] = method.upper()
+        if repeatable is not None:
+            if not isinstance(repeatable, bool):
+                raise _bad("repeatable", repeatable, "True or False")
+            changes["repeatable"] = repeatable
+        if operation is not None:
+            if not isinstance(operation, str) or not operation:
+                raise _bad("operation", operation, "a non-empty str")
+            changes["operation"] = operation
+        return self.view(**changes)
+
+    def view(self, **changes: Any) -> Engine:
+        """A view with other fields of `Plan`, unchecked: the seam for adapters."""
+        view = object.__new__(type(self))
+        for slot in Engine.__slots__:
+            setattr(view, slot, getattr(self, slot))
+        view._plan = attrs.evolve(self._plan, **changes)
+        return view
+
+    def describe(self) -> str:
+        """The order, the settings and what looks wrong with them, for people."""
+        plan = self._plan
+        lines = [f"engine {plan.engine} by rules {plan.rules!r}"]
+        for depth, policy in enumerate(self.policies):
+            lines.append(f"{'  ' * depth}{'└ ' if depth else ''}{policy!r}")
+        lines.append(f"{'  ' * len(self.policies)}{'└ ' if self.policies else ''}your coroutine")
+        settings = {
+            name: value
+            for name in ("deadline", "operation", "method", "repeatable")
+            if (value := getattr(plan, name)) is not None
+        }
+        if settings:
+            lines.append("for this view: " + ", ".join(f"{name}={value!r}" for name, value in settings.items()))
+        lines.extend(f"doubtful: {doubt}" for doubt in review.doubts(self.policies))
+        return "\n".join(lines)
+
+    def _own(self, setting: str, kind: type[T]) -> T:
+        for policy in self.policies:
+            if isinstance(policy, kind):
+                return policy
+        msg = f"using: {setting} needs {kind.__name__} among the engine's policies, and there is none"
+        raise ValueError(msg)
+
+    def _nest(self, call: Call[Any], outer: Call[Any] | None) -> None:
+        """Let *call* share in what the running call around it allows."""
+        while outer is not None and outer.ended:
+            outer = outer.parent
+        if outer is None:
+            return
+        call.parent = outer
+        if outer.ends < math.inf:
+            call.end_by(outer.ends, outer.limit)
+        if outer.engine not in self._nested:
+            self._nested.add(outer.engine)
+            call.say(EngineNested, outer=outer.engine)
+
+
+def _failed(call: Call[Any], failure: Failure) -> Exception | None:
+    """End *call* with *failure*: say so, leave history and final decision on it; the error to raise, if there is one."""
+    error = failure.error
+    if call.final is None:
+        action = failure.verdict.action
+        if isinstance(error, Rejected):
+            call.final = "rejected"  # the policy that refused has said so
+        elif action is Action.RETRY:
+            call.say(RetryGaveUp, failure, reason="attempts", retry_after=failure.signal.retry_after)
+        else:
+            call.say(CallFailedFast, failure)
+            if action is Action.FAIL_FAST or call.credential is not None:
+                call.final = "failed_fast"
+    came: object = failure.value if error is None else error
+    keep_history(came, call.tries)
+    if call.final is not None and call.final != "attempts":
+        keep_final(came, call.final)
+    _over(call, acted=any(row[6] == "unknown" for row in call.tries), failure=failure)
+    return error
+
+
+def _over(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> None:
+    """End *call* in any way but plain success."""
+    if call.parent is not None:
+        _tell_outer(call, acted=acted, failure=failure)
+    call.ended = True
+    call.fn = None
+    call.args = ()
+    call.kwargs = _NO_KWARGS
+    call.previous = None
+
+
+def _tell_outer(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> None:
+    """Let the call around *call* know if a repeat of it would do again what was done in here."""
+    outer = call.parent
+    if outer is not None and (call.unsafe_inside or (acted and not call.repeatable_from_outside(failure))):
+        outer.unsafe_inside = True
+
+
+def _checked_policies(policies: Sequence[Policy]) -> tuple[Policy, ...]:
+    if isinstance(policies, str | bytes) or not isinstance(policies, Sequence):
+        msg = f"Engine.policies: expected a sequence of policies, got {policies!r}"
+        raise TypeError(msg)
+    for index, policy in enumerate(policies):
+        if isinstance(policy, type) or not isinstance(policy, Policy):
+            hint = f"; write {policy.__name__}(...)" if isinstance(policy, type) else ""
+            msg = f"Engine.policies[{index}]: expected a policy, got {policy!r}{hint}"
+            raise TypeError(msg)
+    wrong = review.refusals(policies)
+    if wrong:
+        raise ValueError("Engine.policies: " + "; ".join(wrong))
+    for doubt in review.doubts(policies):
+        warnings.warn(doubt, UserWarning, stacklevel=3)
+    return tuple(policies)
+
+
+def _checked(field: str, value: T, kind: type[T]) -> T:
+    if not isinstance(value, kind):
+        msg = f"Engine.{field}: expected {kind.__name__}, got {value!r}"
+        raise TypeError(msg)
+    return value
+
+
+def _bad(setting: str, value: object, expected: str) -> ValueError:
+    return ValueError(f"using: {setting}: expected {expected}, got {value!r}")
+
+
+def _refuse_sync(fn: object) -> None:
+    """
+    Refuse what plainly is no async callable, when it is decorated rather than when it is first called.
+
+    Raises:
+        TypeError: As the name says; a lambda or a plain callable object may return a coroutine and is taken at its word until it is called.
+    """
+    if inspect.iscoroutine(fn):
+        fn.close()
+        msg = "got a coroutine object, which can run only once; decorate or pass the function itself"
+        raise TypeError(msg)
+    if not callable(fn):
+        msg = f"expected an async callable, got {fn!r}"
+        raise TypeError(msg)
+    bare = inspect.unwrap(fn)
+    while isinstance(bare, functools.partial):
+        bare = inspect.unwrap(bare.func)
+    name = operation_name(fn)
+    if inspect.isasyncgenfunction(bare) or inspect.isasyncgenfunction(getattr(bare, "__call__", None)):  # noqa: B004 - its code is looked at
+        msg = f"{name}: an async generator function cannot be repeated as a call; collect its items in an async function"
+        raise TypeError(msg)
+    plain = isinstance(bare, types.FunctionType) and bare.__name__ != "<lambda>" and not inspect.iscoroutinefunction(bare)
+    if plain and not _says_awaitable(bare):
+        msg = f"{name}: is a sync function; make it async, or run it in a thread: engine.call(anyio.to_thread.run_sync, {bare.__name__})"
+        raise TypeError(msg)
+
+
+def _says_awaitable(fn: Callable[..., Any]) -> bool:
+    """Whether a plain function is annotated as returning something to await, or marked as a coroutine function."""
+    said = str(fn.__annotations__.get("return", ""))
+    return any(word in said for word in ("Awaitable", "Coroutine", "Future", "Task")) or hasattr(fn, "_is_coroutine_mark")

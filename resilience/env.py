@@ -1,0 +1,62 @@
+"""
+The only door to time, chance and logs.
+
+Everything that makes two runs of the same calls differ comes through an `Env`; with one that is fixed (`resilience.testing.World`) the same
+calls make the same decisions, on asyncio, on trio and in a simulation.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+import anyio
+import attrs
+
+from resilience import backend, log
+from resilience.backend import Cutoff, Waiter
+from resilience.events import Event
+from resilience.log import Quiet
+
+__all__ = ["Env"]
+
+
+@attrs.frozen(eq=False)
+class Env:
+    """
+    Where an engine gets its readings from, and where its decisions go.
+
+    Replace single fields with `attrs.evolve`, as in ``attrs.evolve(Env(), emit=notebook.append)``.
+
+    Args:
+        now: Monotonic seconds, the same clock for the whole process.
+        wall: Unix seconds; read only to make sense of a date in a header.
+        draw: A uniform sample in [0, 1).
+        unique: So many random bytes, as twice as many hex digits.
+        sleep: Wait so many seconds.
+        emit: Take one event.  Whoever replaces it is told of clean successes too.
+        cutoff: A scope that cancels what runs inside it after so many seconds.
+        detach: Run an async function to its end, whatever becomes of the caller.
+        waiter: Something to wait for that any thread may wake.
+        cancel_count: How many cancellations the current task has been asked for, natively.
+        cancellation_pending: Whether one has come since the count was so much.
+    """
+
+    now: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    draw: Callable[[], float] = random.random
+    unique: Callable[[int], str] = secrets.token_hex
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    emit: Callable[[Event], None] = log.emit
+    cutoff: Callable[..., Cutoff] = backend.cutoff
+    detach: Callable[[Callable[[], Awaitable[None]]], None] = backend.detach
+    waiter: Callable[[], Waiter] = backend.waiter
+    cancel_count: Callable[[], int] = backend.cancel_count
+    cancellation_pending: Callable[[int], bool] = backend.cancellation_pending
+    quiet: Quiet = attrs.field(init=False)
+
+    @quiet.default
+    def _heard_by(self) -> Quiet:
+        return log.quiet if self.emit is log.emit else Quiet()

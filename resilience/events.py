@@ -1,0 +1,240 @@
+"""
+One frozen record for each kind of decision.
+
+An event holds scalars only, and its fields are the whole of what is logged: names, counts, codes and seconds; never arguments, headers,
+bodies, messages, keys or tokens.  `name` and `level` belong to the class, so that they stay stable.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import attrs
+
+__all__ = [
+    "AttemptFailed",
+    "BreakerClosed",
+    "BreakerHalfOpened",
+    "BreakerOpened",
+    "BreakerRejected",
+    "CallFailedFast",
+    "CallRecovered",
+    "CallSucceeded",
+    "DeadlineHit",
+    "EngineNested",
+    "Event",
+    "KeyReused",
+    "KeyTaken",
+    "ResultUnread",
+    "RetryGaveUp",
+    "RetryScheduled",
+    "TokenJoined",
+    "TokenRefreshFailed",
+    "TokenRefreshed",
+]
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """
+    What every event says.
+
+    Args:
+        engine: The engine's name.
+        operation: The operation's name.
+        call: A short id, the same in all events of one call.
+        attempt: The number of the latest attempt started; 0 before the first.
+        elapsed: Seconds since the call began.
+        seconds_left: Seconds to the call's deadline; None without one.
+    """
+
+    name: ClassVar[str]
+    level: ClassVar[str]
+
+    engine: str
+    operation: str
+    call: str
+    attempt: int
+    elapsed: float
+    seconds_left: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class _Judged(Event):
+    """An event about a failure: what was read from it, and what the rules said."""
+
+    action: str
+    rule: str
+    status: int | None = None
+    code: str | None = None
+    error: str | None = None
+    phase: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class CallSucceeded(Event):
+    """A call's first attempt succeeded."""
+
+    name = "call.succeeded"
+    level = "debug"
+
+
+@attrs.frozen(kw_only=True)
+class CallRecovered(Event):
+    """A call succeeded after at least one failed attempt."""
+
+    name = "call.recovered"
+    level = "info"
+
+
+@attrs.frozen(kw_only=True)
+class AttemptFailed(_Judged):
+    """An attempt failed; what follows from it is told by the events after this one."""
+
+    name = "attempt.failed"
+    level = "debug"
+    retry_after: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RetryScheduled(_Judged):
+    """Another attempt follows in *delay* seconds, as *delay_source* (``backoff`` or ``hint``) has it."""
+
+    name = "retry.scheduled"
+    level = "info"
+    delay: float
+    delay_source: str
+
+
+@attrs.frozen(kw_only=True)
+class RetryGaveUp(_Judged):
+    """No further attempt, although the failure may pass; *reason* says why."""
+
+    name = "retry.gave_up"
+    level = "warning"
+    reason: str
+    retry_after: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class CallFailedFast(_Judged):
+    """The failure is not of a kind that repeating could cure."""
+
+    name = "call.failed_fast"
+    level = "info"
+
+
+@attrs.frozen(kw_only=True)
+class TokenRefreshed(Event):
+    """A new token was had; *generation* is its serial number."""
+
+    name = "token.refreshed"
+    level = "info"
+    generation: int
+
+
+@attrs.frozen(kw_only=True)
+class TokenJoined(Event):
+    """The call waits for a refresh that is already under way."""
+
+    name = "token.joined"
+    level = "debug"
+    generation: int
+
+
+@attrs.frozen(kw_only=True)
+class TokenRefreshFailed(Event):
+    """No token could be had; none is asked for again for *retry_after* seconds."""
+
+    name = "token.refresh_failed"
+    level = "warning"
+    reason: str
+    error: str | None = None
+    status: int | None = None
+    code: str | None = None
+    retry_after: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class KeyTaken(Event):
+    """The call took its idempotency key: *source* is ``minted``, ``given``, ``derived`` (from business data) or ``nested``."""
+
+    name = "key.taken"
+    level = "debug"
+    source: str
+
+
+@attrs.frozen(kw_only=True)
+class KeyReused(Event):
+    """A view with a fixed key ran a second call: the peer will take both for one."""
+
+    name = "key.reused"
+    level = "warning"
+
+
+@attrs.frozen(kw_only=True)
+class BreakerOpened(Event):
+    """The circuit opened for *cooldown* seconds."""
+
+    name = "breaker.opened"
+    level = "warning"
+    key: str | None = None
+    tripped_by: str | None = None
+    cooldown: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class BreakerHalfOpened(Event):
+    """The cooldown is over; probes may pass."""
+
+    name = "breaker.half_opened"
+    level = "info"
+    key: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class BreakerClosed(Event):
+    """The probes succeeded; traffic flows again."""
+
+    name = "breaker.closed"
+    level = "info"
+    key: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class BreakerRejected(Event):
+    """The circuit let an attempt not even start."""
+
+    name = "breaker.rejected"
+    level = "info"
+    key: str | None = None
+    era: str
+    retry_after: float | None = None
+    tripped_by: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class DeadlineHit(Event):
+    """The call's time was up; *where* says whether before an attempt, during one, or while waiting."""
+
+    name = "deadline.exceeded"
+    level = "warning"
+    where: str
+
+
+@attrs.frozen(kw_only=True)
+class EngineNested(Event):
+    """A call began inside a call of engine *outer*: they share repeats, deadline and refreshes.  Said once a pair."""
+
+    name = "engine.nested"
+    level = "warning"
+    outer: str
+
+
+@attrs.frozen(kw_only=True)
+class ResultUnread(Event):
+    """The dialect's own reader raised *error* over a returned value, which counts as a success."""
+
+    name = "result.unread"
+    level = "warning"
+    error: str

@@ -1,0 +1,108 @@
+"""
+What an engine leaves behind on an outcome: the history of its attempts, and its final decision.
+
+Both are plain tuples and strings in the outcome's own ``__dict__``: builtin exceptions take no weak references, and a pickled error must open
+where this library is not installed.  Summaries only; keeping the exceptions themselves would keep their frames, and the arguments in them, alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+__all__ = ["Tried", "final_decision", "history", "keep_final", "keep_history"]
+
+_HISTORY = "_resilience_history"
+_FINAL = "_resilience_final"
+_STEPS = 64  # of a chain of causes; longer ones say nothing more, and a cycle must end
+
+
+@attrs.frozen
+class Tried:
+    """
+    One failed attempt, in brief.
+
+    Args:
+        attempt: Its number, from 1.
+        action: What the verdict called for.
+        rule: What decided.
+        error: The exception's class name, or that of the returned response.
+        status: Status, where there was one.
+        code: Error code, likewise.
+        phase: How far it got.
+        retry_after: The peer's hint in seconds, likewise.
+        elapsed: Seconds since the call began, when the attempt had ended.
+    """
+
+    attempt: int
+    action: str
+    rule: str
+    error: str
+    status: int | None
+    code: str | None
+    phase: str
+    retry_after: float | None
+    elapsed: float
+
+
+def history(outcome: object) -> tuple[Tried, ...]:
+    """
+    Every failed attempt behind *outcome*, oldest first.
+
+    Args:
+        outcome: An error that left an engine, or one that wraps such an error: causes, contexts and exception groups are searched.  A failing
+            response that an engine returned works as well, where it takes attributes.
+
+    Returns:
+        The attempts of the nearest engine call found; empty where there was none.
+    """
+    for one in _behind(outcome):
+        kept = getattr(one, "__dict__", {}).get(_HISTORY)
+        if isinstance(kept, tuple):
+            return tuple(Tried(*row) for row in kept)
+    return ()
+
+
+def final_decision(outcome: object) -> str | None:
+    """Why an engine further in would not repeat what led to *outcome*; None where none said so."""
+    for one in _behind(outcome):
+        kept = getattr(one, "__dict__", {}).get(_FINAL)
+        if isinstance(kept, str):
+            return kept
+    return None
+
+
+def keep_history(outcome: object, tries: tuple[tuple[object, ...], ...]) -> None:
+    """Leave the summaries *tries* (rows of `Tried`) on *outcome*, where it takes attributes."""
+    _keep(outcome, _HISTORY, tries)
+
+
+def keep_final(outcome: object, reason: str) -> None:
+    """Leave the final decision *reason* on *outcome*, where it takes attributes."""
+    _keep(outcome, _FINAL, reason)
+
+
+def _keep(outcome: object, name: str, value: object) -> None:
+    try:
+        # Frozen exception classes refuse plain assignment; their __dict__ does not.
+        object.__setattr__(outcome, name, value)
+    except (AttributeError, TypeError):
+        return
+
+
+def _behind(outcome: object) -> Iterator[object]:
+    """*outcome* and what it came from: group members, then cause, then context; each once, a bounded number."""
+    seen: set[int] = set()
+    todo: list[object] = [outcome]
+    while todo and len(seen) < _STEPS:
+        one = todo.pop(0)
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        if isinstance(one, BaseExceptionGroup):
+            todo.extend(one.exceptions)
+        if isinstance(one, BaseException):
+            todo.append(one.__cause__)
+            todo.append(one.__context__)

@@ -1,0 +1,1 @@
+"""One policy per file: frozen settings, the state born with them, and `bind`."""

@@ -1,0 +1,340 @@
+"""
+Renew an expired credential once, for everyone who needs it.
+
+A refresh runs detached from every caller: whoever started it may be cancelled, and the token that the server has already rotated still arrives.
+Leader and joiners only wait, each in its own loop, each no longer than its own deadline.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from contextvars import ContextVar
+from typing import Any, ClassVar, TypeVar
+
+import attrs
+
+from resilience import settings
+from resilience.call import Call, forget_running, gave_up, out_of_time
+from resilience.decide.credentials import Crash, Credential, Flight, Held, Join, Lead, Refuse, Use
+from resilience.env import Env
+from resilience.errors import RefreshFailed
+from resilience.events import TokenJoined, TokenRefreshed, TokenRefreshFailed
+from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
+from resilience.policy import Handler
+from resilience.reading.shape import read
+
+__all__ = ["RefreshToken", "Token"]
+
+T = TypeVar("T")
+
+_FAILED = Verdict(Action.FAIL_FAST, rule="resilience: token refresh failed", blames=Blame.CREDENTIAL)
+_SWITCHES = 3  # times a call takes over tokens that others renewed, before it calls it a day
+
+# Credentials whose refresh is running in this context: what the source itself calls never passes through their policy.
+_renewing: ContextVar[tuple[object, ...]] = ContextVar("resilience.renewing", default=())
+
+
+def _no_empty(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str) or not value:
+        # The value is a secret in the making: its type says enough.
+        msg = f"{type(instance).__name__}.{attribute.name}: expected a non-empty str, got {type(value).__name__}"
+        raise ValueError(msg)
+
+
+@attrs.frozen
+class Token:
+    """
+    A token and how long it lives.
+
+    Args:
+        value: The token, as it goes into the header; never logged.
+        expires_in: Seconds it is good for from now on; > 0, None if unknown.
+    """
+
+    value: str = attrs.field(repr=False, validator=_no_empty)
+    expires_in: float | None = attrs.field(default=None, validator=attrs.validators.optional(settings.positive_or_forever))
+
+
+Source = Callable[[str | None], "Awaitable[str | Token] | str | Token"]
+
+
+def _callable(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not callable(value):
+        raise settings.fail(instance, attribute, value, "an async function that takes the stale token (or None) and returns a new one")
+
+
+def _token(value: str | Token | None) -> Token | None:
+    return Token(value) if isinstance(value, str) else value
+
+
+def _token_or_none(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not isinstance(value, Token):
+        msg = f"{type(instance).__name__}.{attribute.name}: expected a str, a Token or None, got {type(value).__name__}"
+        raise ValueError(msg)
+
+
+def _origins(value: Iterable[str] | str | None) -> frozenset[str] | None:
+    if value is None:
+        return None
+    return frozenset({value} if isinstance(value, str) else value)
+
+
+def _no_path(instance: object, attribute: attrs.Attribute[Any], value: frozenset[str] | None) -> None:
+    for origin in value or ():
+        scheme, _, host = origin.partition("://")
+        if not scheme or not host or set("/?#@") & set(host):
+            raise settings.fail(instance, attribute, origin, "origins such as 'https://api.example.com'")
+
+
+@attrs.frozen(eq=False)
+class RefreshToken:
+    """
+    Renew the token when the peer says it has expired, once for all calls that use it, and repeat.
+
+    The source is called with the stale token (None for the first) and returns the new one.  It runs detached from every caller, at most once at
+    a time in the whole process, and never through this policy.  A refresh costs no attempt; a call has one, then the 401 is final.
+
+    Args:
+        source: Async function from the stale token, or None, to a str or a `Token`.
+        token: The token to begin with; None asks the source first.
+        early: Seconds ahead of a known expiry at which to renew, in the background; at most half the token's life.
+        timeout: Seconds a refresh may take; after that a waiter may start another.
+        cooldown: Seconds of rest after a refresh that failed, or one whose token never worked.
+        origins: The origins the token is for; None means that of a call's first request.
+
+    Raises:
+        ValueError: A setting out of its range.
+    """
+
+    repeats: ClassVar[bool] = True
+
+    source: Source = attrs.field(validator=_callable, repr=False)
+    token: Token | None = attrs.field(default=None, kw_only=True, converter=_token, validator=_token_or_none, repr=False)
+    early: float = attrs.field(default=60.0, kw_only=True, validator=settings.seconds)
+    timeout: float = attrs.field(default=30.0, kw_only=True, validator=settings.positive)
+    cooldown: float = attrs.field(default=15.0, kw_only=True, validator=settings.seconds)
+    origins: frozenset[str] | None = attrs.field(default=None, kw_only=True, converter=_origins, validator=_no_path)
+    _credential: Credential = attrs.field(init=False, repr=False)
+    _lock: threading.Lock = attrs.field(init=False, repr=False, factory=threading.Lock)
+    _given: list[Token] = attrs.field(init=False, repr=False, factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        credential = Credential(self.timeout, self.early, self.cooldown)
+        if self.token is not None:
+            credential.held = held = Held(self.token.value, 0, owner=credential)
+            if self.token.expires_in is not None:
+                # Its life counts from the first call, the first moment with a clock; until then it is always time to look.
+                held.renew_at = -math.inf
+                self._given.append(self.token)
+        object.__setattr__(self, "_credential", credential)
+
+    def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:
+        """Give each attempt of *inner* its token."""
+        credential = self._credential
+
+        async def refreshing(call: Call[T]) -> T | Failure:
+            held = credential.held
+            if held is None or credential.flight is not None or call.started >= held.renew_at:
+                ready = await self._ready(call, env)
+                if type(ready) is Failure:
+                    return ready
+                if ready is None:
+                    return await inner(call)
+                held = ready
+            call.credential = held
+            call.origins = self.origins
+            outcome = await inner(call)
+            if type(outcome) is not Failure:
+                held.worked = True
+                return outcome
+            if outcome.verdict.action is not Action.REFRESH_TOKEN:
+                return outcome
+            return await self._repair(call, outcome, held, inner, env)
+
+        return refreshing
+
+    async def _ready(self, call: Call[Any], env: Env) -> Held | Failure | None:
+        """The token to begin with; None inside our own refresh, which goes without."""
+        if self._credential in _renewing.get():
+            return None
+        if self._given:
+            self._date_given(env.now())
+        return await self._newer_than(None, call, env)
+
+    def _date_given(self, now: float) -> None:
+        with self._lock:
+            if self._given:
+                token, held = self._given.pop(), self._credential.held
+                if held is not None and held.generation == 0 and token.expires_in is not None:
+                    held.expires_at = now + token.expires_in
+                    held.renew_at = held.expires_at - min(self.early, token.expires_in / 2)
+
+    async def _repair(self, call: Call[T], failure: Failure, held: Held, inner: Handler[T], env: Env) -> T | Failure:
+        if self._credential in _renewing.get():
+            return failure
+        for _ in range(_SWITCHES):
+            reason = call.bar(failure)
+            if reason is not None:
+                return gave_up(call, failure, reason)
+            newer = await self._newer_than(held, call, env, failure)
+            if type(newer) is Failure:
+                return newer
+            call.credential = held = newer
+            call.renewals += 1
+            outcome = await inner(call)
+            if type(outcome) is not Failure:
+                held.worked = True
+                return outcome
+            if outcome.verdict.action is not Action.REFRESH_TOKEN:
+                return outcome
+            failure = outcome
+        return failure
+
+    async def _newer_than(self, stale: Held | None, call: Call[Any], env: Env, failure: Failure | None = None) -> Held | Failure:
+        """A usable token; where none can be had, *failure* as it came, or a failure of our own."""
+        credential = self._credential
+        generation = None if stale is None else stale.generation
+        while True:
+            waiter = env.waiter()
+            with self._lock:
+                if failure is not None and _spent(call, credential):
+                    # This call has had its refresh: what others renewed since serves it, else the 401 is final.
+                    return credential.usable(env.now(), generation) or failure
+                decision = credential.ask(env.now(), generation)
+                if isinstance(decision, Join | Lead):
+                    # Under the lock, so that the flight cannot end between the question and the waiting.
+                    decision.flight.waiters.append(waiter)
+            if isinstance(decision, Use):
+                if decision.renew is not None:
+                    self._launch(decision.renew, call, env)
+                if failure is not None:
+                    await call.discard(failure)
+                return decision.held
+            if isinstance(decision, Refuse):
+                if failure is not None and decision.crash is None:
+                    return failure
+                return _refused(call, decision.crash or Crash("cooling_down"), decision.retry_after, fresh=False)
+            flight = decision.flight
+            if failure is not None:
+                _spend(call, credential)
+                await call.discard(failure)
+            if isinstance(decision, Lead):
+                self._launch(flight, call, env)
+            else:
+                call.say(TokenJoined, generation=1 if flight.replaces is None else flight.replaces.generation + 1)
+            try:
+                with env.cutoff(max(0.0, min(call.remaining, flight.until - env.now()))):
+                    await waiter.wait()
+            finally:
+                with self._lock:
+                    if waiter in flight.waiters:
+                        flight.waiters.remove(waiter)
+            if flight.done:
+                if flight.crash is not None:
+                    return _refused(call, flight.crash, flight.crash.retry_after, fresh=True)
+            elif call.remaining <= 0:
+                return out_of_time(call, "waiting")
+
+    def _launch(self, flight: Flight, call: Call[Any], env: Env) -> None:
+        call.operation  # noqa: B018 - named now: the call may be over, and its function dropped, when the flight lands
+
+        async def fly() -> None:
+            forget_running()
+            _renewing.set((*_renewing.get(), self._credential))
+            await self._fly(flight, call, env)
+
+        env.detach(fly)
+
+    async def _fly(self, flight: Flight, call: Call[Any], env: Env) -> None:
+        try:
+            with env.cutoff(self.timeout) as scope:
+                brought = self.source(None if flight.replaces is None else flight.replaces.value)
+                token = _checked(await brought if inspect.isawaitable(brought) else brought)
+            if scope.cancelled_caught:
+                self._crash(flight, Crash("timeout"), call, env)
+                return
+        except Exception as error:  # noqa: BLE001 - whatever the source raises reaches every waiter
+            self._crash(flight, _crash_of(error, env.wall()), call, env)
+        except BaseException:
+            # The loop is ending: the server may have rotated the token all the same, so this counts as failed, not as free.
+            self._crash(flight, Crash("cut_short"), call, env)
+            raise
+        else:
+            with self._lock:
+                held = self._credential.land(flight, token.value, token.expires_in, env.now())
+            if held is not None:
+                call.say(TokenRefreshed, generation=held.generation)
+            self._wake(flight)
+        finally:
+            del flight  # it holds the error, whose traceback holds this frame: no cycle
+
+    def _crash(self, flight: Flight, crash: Crash, call: Call[Any], env: Env) -> None:
+        with self._lock:
+            crash = self._credential.crashed(flight, crash, env.now())
+        call.say(
+            TokenRefreshFailed,
+            reason=crash.reason,
+            error=None if crash.error is None else type(crash.error).__name__,
+            status=crash.status,
+            code=crash.code,
+            retry_after=crash.retry_after,
+        )
+        self._wake(flight)
+
+    def _wake(self, flight: Flight) -> None:
+        with self._lock:
+            waiters, flight.waiters = flight.waiters, []
+        for waiter in waiters:
+            waiter.wake()
+
+
+def _checked(brought: object) -> Token:
+    if isinstance(brought, str):
+        return Token(brought)
+    if isinstance(brought, Token):
+        return brought
+    msg = f"the token source returned {type(brought).__name__}; expected a str or a Token"
+    raise TypeError(msg)
+
+
+def _crash_of(error: Exception, wall: float) -> Crash:
+    signal = read(error, wall=wall)
+    said = (type(error).__name__, signal.status, None if signal.code == type(error).__name__ else signal.code)
+    detail = " ".join(str(part) for part in said if part is not None)
+    return Crash("failed", detail, signal.status, signal.code, signal.retry_after or 0.0, error)
+
+
+def _refused(call: Call[Any], crash: Crash, retry_after: float, *, fresh: bool) -> Failure:
+    error = RefreshFailed(
+        operation=call.operation,
+        reason=crash.reason if fresh else "cooling_down",
+        detail=crash.detail,
+        retry_after=retry_after,
+        status=crash.status,
+        code=crash.code,
+    )
+    error.__cause__ = crash.error
+    signal = Signal(crash.status, crash.code, retry_after=retry_after, phase=Phase.NOT_SENT, raised=RefreshFailed)
+    return Failure(_FAILED, signal, error)
+
+
+def _account(call: Call[Any], credential: Credential) -> Call[Any]:
+    """The outermost running call with this credential: nested engines share its one refresh."""
+    account, outer = call, call.parent
+    while outer is not None:
+        if not outer.ended and outer.credential is not None and outer.credential.owner is credential:
+            account = outer
+        outer = outer.parent
+    return account
+
+
+def _spent(call: Call[Any], credential: Credential) -> bool:
+    return id(credential) in _account(call, credential).refreshed
+
+
+def _spend(call: Call[Any], credential: Credential) -> None:
+    account = _account(call, credential)
+    account.refreshed |= {id(credential)}

@@ -1,0 +1,125 @@
+"""Repeat attempts that may pass: the one place that waits between two of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, TypeVar
+
+import attrs
+
+from resilience import settings
+from resilience.call import Call, gave_up
+from resilience.decide.backoff import Backoff, Exponential
+from resilience.decide.retry import GiveUp, OverLimit, RetryIn, decide
+from resilience.env import Env
+from resilience.errors import Rejected
+from resilience.events import RetryScheduled
+from resilience.outcome import Action, Failure, Phase
+from resilience.policy import Handler
+
+__all__ = ["Retry"]
+
+T = TypeVar("T")
+
+
+def _over_limit(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in {"fail", "clamp", "wait"}:
+        raise settings.fail(instance, attribute, value, "'fail', 'clamp' or 'wait'")
+
+
+def _schedule(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, type) or not isinstance(value, Backoff):
+        raise settings.fail(instance, attribute, value, "a schedule such as Exponential(0.05, cap=20)")
+
+
+@attrs.frozen(kw_only=True)
+class Retry:
+    """
+    Repeat attempts whose action is RETRY, after the longer of a backoff and the server's hint.
+
+    Transient and throttled failures wait by schedules of their own, each counted for itself, under one total.  A failure whose effects are
+    unknown is repeated only if that does no double harm: an idempotent method, a key that was taken, or your word for it.
+
+    Args:
+        attempts: Tries in all, the first included; >= 1.
+        backoff: The schedule for failures that may pass.
+        throttled: The schedule for failures by which the peer asks for less.
+        max_server_delay: The longest `Retry-After` to obey, in seconds; >= 0.
+        over_limit: What to do about a longer one: ``"fail"`` at once with the hint in the history, ``"clamp"`` it, or ``"wait"`` all the same.
+
+    Raises:
+        ValueError: A setting out of its range.
+
+    Reference:
+        The base delays, 50 ms and 1 s, are those that the AWS SDKs' standard mode settled on in 2026.
+    """
+
+    repeats: ClassVar[bool] = True
+
+    attempts: int = attrs.field(default=3, validator=settings.count)
+    backoff: Backoff = attrs.field(default=Exponential(0.05, cap=20.0), validator=_schedule)
+    throttled: Backoff = attrs.field(default=Exponential(1.0, cap=20.0), validator=_schedule)
+    max_server_delay: float = attrs.field(default=60.0, validator=settings.seconds_or_forever)
+    over_limit: OverLimit = attrs.field(default="fail", validator=_over_limit)
+
+    def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:
+        """Repeat *inner*."""
+
+        async def retrying(call: Call[T]) -> T | Failure:
+            outcome = await inner(call)
+            while type(outcome) is Failure and outcome.verdict.action is Action.RETRY:
+                decision = self._decide(call, outcome, env)
+                if isinstance(decision, GiveUp):
+                    return gave_up(call, outcome, decision.reason)
+                call.say(RetryScheduled, outcome, delay=decision.delay, delay_source=decision.source)
+                await call.discard(outcome)
+                await env.sleep(decision.delay)
+                tried = call.attempt
+                failure, outcome = outcome, await inner(call)
+                if call.attempt == tried and type(outcome) is Failure and isinstance(outcome.error, Rejected):
+                    # Refused by a policy of ours further in: no attempt, and no reason to hide what led there.
+                    return gave_up(call, failure, "rejected")
+            return outcome
+
+        return retrying
+
+    def _decide(self, call: Call[Any], failure: Failure, env: Env) -> RetryIn | GiveUp:
+        """Whether to repeat, from the call's own account and that of the outermost call it runs in."""
+        barred = call.bar(failure)
+        if barred is not None:
+            return GiveUp(barred)
+        verdict, signal = failure.verdict, failure.signal
+        delays = call.delays = call.delays or {}
+        retries, previous = delays.get(verdict.throttled, (0, None))
+        schedule = self.throttled if verdict.throttled else self.backoff
+        backoff = schedule.delay(retries + 1, env.draw(), previous)
+        delays[verdict.throttled] = retries + 1, backoff
+        account = _account(call)
+        decision = decide(
+            tries=call.attempt - call.renewals,
+            attempts=self.attempts if call.plan.attempts is None else min(self.attempts, call.plan.attempts),
+            repeats_left=math.inf if account.plan.attempts is None else account.plan.attempts - 1 - account.repeats,
+            tries_of_rule=sum(row[2] == verdict.rule for row in call.tries),
+            cap_of_rule=verdict.attempts,
+            phase=signal.phase,
+            repeatable=signal.phase is not Phase.UNKNOWN or call.repeatable(failure),
+            backoff=backoff,
+            hint=signal.retry_after,
+            max_server_delay=self.max_server_delay,
+            over_limit=self.over_limit,
+            draw=env.draw(),
+            time_left=call.remaining,
+        )
+        if isinstance(decision, RetryIn):
+            account.repeats += 1
+        return decision
+
+
+def _account(call: Call[Any]) -> Call[Any]:
+    """The outermost running call that retries: nested engines share its repeats, so that tries do not multiply."""
+    account, outer = call, call.parent
+    while outer is not None:
+        if not outer.ended and outer.plan.attempts is not None:
+            account = outer
+        outer = outer.parent
+    return account

@@ -1,0 +1,72 @@
+"""
+Two limits of time.  Neither opens a scope: they write on the call, and the attempt opens the one cutoff that both need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import attrs
+
+from resilience import settings
+from resilience.call import Call
+from resilience.env import Env
+from resilience.outcome import Failure
+from resilience.policy import Handler
+
+__all__ = ["AttemptTimeout", "Deadline"]
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Deadline:
+    """
+    Bound a whole call: attempts, waits and refreshes.  No attempt and no sleep begins that does not fit.
+
+    An engine further in sees the smaller end.  Work in a thread cannot be cut: anyio shields it, and the call ends when the thread does.
+
+    Args:
+        seconds: From the start of the call; > 0.
+
+    Raises:
+        ValueError: Not a finite number > 0.
+    """
+
+    seconds: float = attrs.field(validator=settings.positive)
+
+    def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:  # noqa: ARG002 - the shape of Policy
+        """Write the end on the call."""
+        seconds = self.seconds
+
+        def limited(call: Call[T]) -> Awaitable[T | Failure]:
+            call.end_by(call.started + seconds, seconds)
+            return inner(call)
+
+        return limited
+
+
+@attrs.frozen
+class AttemptTimeout:
+    """
+    Bound each attempt.  One that takes longer is cancelled and fails as `AttemptTimedOut`, which may be repeated where that is safe.
+
+    Args:
+        seconds: From the start of the attempt; > 0.
+
+    Raises:
+        ValueError: Not a finite number > 0.
+    """
+
+    seconds: float = attrs.field(validator=settings.positive)
+
+    def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:  # noqa: ARG002 - the shape of Policy
+        """Write the limit on the call."""
+        seconds = self.seconds
+
+        def limited(call: Call[T]) -> Awaitable[T | Failure]:
+            call.cutoff = min(call.cutoff, seconds)
+            return inner(call)
+
+        return limited
