@@ -34,7 +34,8 @@ print(json.dumps({"executed": executed, "modules": sorted(set(sys.modules) - bef
 
 
 def run(program: str, *arguments: str) -> object:
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
