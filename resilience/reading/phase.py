@@ -1,0 +1,145 @@
+"""
+How far a failed attempt got, which decides whether repeating it is safe.
+
+A status tells: 4xx says that the peer did no work, anything else says nothing.  Without one it is the exception's class, known by its name,
+so that no client is imported.  A class is listed only if its client raises it before the first byte of a request is written, or where the
+peer's refusal comes before any work; "probably never sent" is not listed.  A wrapper is as certain as what it says it was caused by.
+
+This is the word of the *last* thing that was tried.  A client that repeats or redirects on its own may have done more before that: turn its
+retries off, and see `resilience.reading.shape.read` for redirects.
+
+Sources, as installed and read in 2026: httpcore's and httpcore2's backends and pools, httpx ``_transports/default.py``, aiohttp
+``client.py`` and ``connector.py``, requests ``adapters.py``, urllib3 ``connectionpool.py``, psycopg ``connection_async.py``, asyncpg
+``exceptions``, CPython's socket and ssl.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from resilience.errors import RefreshFailed, Rejected, ResilienceError
+from resilience.outcome import Phase
+from resilience.reading.peek import attribute, is_error, is_group, names
+
+__all__ = ["STEPS", "leaves_of", "phase_of", "worst"]
+
+STEPS: Final = 16
+"""How far a chain of causes is followed; a cycle ends there too."""
+_LEAVES = 256  # of an exception group that are read ...
+_NODES = 4 * _LEAVES  # ... and what is looked at to find them
+
+_NOT_SENT = frozenset(
+    {
+        "builtins.ConnectionRefusedError",
+        "socket.gaierror",
+        "ssl.SSLCertVerificationError",  # raised by the handshake only
+        "anyio.ConnectionFailed",
+        # Connecting covers the name, the socket, the handshake and a proxy's tunnel; the pool comes before all of them.
+        *(
+            f"{client}.{name}"
+            for client in ("httpx", "httpx2", "httpcore", "httpcore2")
+            for name in ("ConnectError", "ConnectTimeout", "PoolTimeout", "UnsupportedProtocol", "ProxyError")
+        ),
+        "aiohttp.ClientConnectorError",  # with its whole family: DNS, proxy, TLS, certificate, Unix socket
+        "aiohttp.ConnectionTimeoutError",
+        "aiohttp.ServerFingerprintMismatch",
+        "aiohttp.ClientHttpProxyError",  # has a status, but of the proxy's answer to CONNECT
+        "urllib3.ConnectTimeoutError",  # and NewConnectionError, NameResolutionError
+        "urllib3.NewConnectionError",  # urllib3 1 did not derive it from the other
+        "urllib3.ProxyError",
+        "urllib3.EmptyPoolError",
+        "requests.ConnectTimeout",
+        "requests.ProxyError",
+        "psycopg.ConnectionTimeout",
+    }
+)
+# PostgreSQL, 53300 and 57P03: said to a new connection, before it may ask for anything.
+_REFUSED = frozenset(
+    {"asyncpg.TooManyConnectionsError", "asyncpg.CannotConnectNowError", "psycopg.TooManyConnections", "psycopg.CannotConnectNow"}
+)
+# These keep what happened in an attribute or argument: urllib.error.URLError.reason, urllib3's MaxRetryError.reason, requests' args[0].
+_WRAPPERS = frozenset({"urllib", "urllib3", "requests"})
+_ORDER = (Phase.NOT_SENT, Phase.REFUSED, Phase.UNKNOWN)
+
+
+def phase_of(status: int | None, error: BaseException | None = None) -> Phase:
+    """
+    How far an attempt got that ended in *status*, in *error*, or in both.
+
+    Args:
+        status: The status that the response, or the exception, carries.
+        error: The exception, if one was raised.  Its causes (``__cause__``, not the context in which it happened to be raised) are followed
+            for at most 16 steps.
+    """
+    told = None if error is None else _by_class(error)
+    if told is None and status is not None:
+        told = Phase.REFUSED if 400 <= status < 500 else Phase.UNKNOWN  # noqa: PLR2004 - the client errors of RFC 9110, 15.5
+    if told is not None:
+        return told
+    for _ in range(STEPS):
+        if error is None:
+            break
+        if is_group(error):
+            # Happy eyeballs: several addresses were tried, and each failed in its own way.
+            return worst(_by_class(leaf) or Phase.UNKNOWN for leaf in leaves_of(error))
+        told = _by_class(error)
+        if told is not None:
+            return told
+        error = _cause(error)
+    return Phase.UNKNOWN
+
+
+def worst(phases: Iterator[Phase]) -> Phase:
+    """Of several phases the one that forbids most: unknown before refused before not sent."""
+    return max(phases, key=_ORDER.index)
+
+
+def leaves_of(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """
+    The leaves of *group*, left to right, at any depth.
+
+    At most 256 leaves; where that is not all of them, *group* itself comes last: an exception that no table knows, so that what was not
+    read makes nothing look better.
+    """
+    todo: list[BaseException] = [group]
+    read = 0
+    for _ in range(_NODES):
+        if not todo:
+            return
+        error = todo.pop()
+        if is_group(error):
+            todo.extend(reversed(error.exceptions))
+        elif read < _LEAVES:
+            read += 1
+            yield error
+        else:
+            break
+    yield group
+
+
+def _by_class(error: BaseException) -> Phase | None:
+    if isinstance(error, ResilienceError):
+        return _of_ours(error)
+    for name in names(type(error)):
+        if name in _NOT_SENT:
+            return Phase.NOT_SENT
+        if name in _REFUSED:
+            return Phase.REFUSED
+    return None
+
+
+def _of_ours(error: ResilienceError) -> Phase:
+    """Ours say it themselves; their status, code and cause are those of an earlier failure."""
+    if isinstance(error, Rejected):
+        return Phase.NOT_SENT
+    # A refresh follows a 401, or comes before the attempt: the attempt itself did no work.
+    return Phase.REFUSED if isinstance(error, RefreshFailed) else Phase.UNKNOWN
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    if any(name.partition(".")[0] in _WRAPPERS for name in names(type(error))):
+        for held in (attribute(error, "reason"), *error.args[:1]):
+            if is_error(held):
+                return held
+    return error.__cause__

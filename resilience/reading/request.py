@@ -1,0 +1,94 @@
+"""Which request a failure is about: its method tells whether a repeat is safe."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+from resilience.reading.headers import header, is_headers
+from resilience.reading.peek import attribute, is_error, is_group, is_list, is_text
+from resilience.reading.phase import STEPS, leaves_of
+from resilience.reading.responses import reader_of
+
+__all__ = ["RequestFacts", "request_of"]
+
+_METHOD = re.compile(r"[A-Za-z]+(?:[-_][A-Za-z]+)*")
+_PATH = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?(/[^?#]*)?")
+_LONGEST = 8192  # characters of a URL
+_HARMLESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+
+
+@attrs.frozen
+class RequestFacts:
+    """
+    What a failure knows of its request.
+
+    Args:
+        method: In capitals.
+        path: The path of its URL, as it was encoded; neither origin nor query.
+        headers: As the client has them.
+    """
+
+    method: str | None = None
+    path: str | None = None
+    headers: object = attrs.field(default=None, repr=False, eq=False)
+
+    def header(self, name: str) -> str | None:
+        """The first value of the header *name*, whatever its case."""
+        return header(self.headers, name)
+
+
+def request_of(outcome: object) -> RequestFacts | None:
+    """
+    The request behind an exception or a failed response; None where neither it nor what caused it tells.
+
+    After redirects it is the first request, since that is the one a repeat would send.  Of several (an exception group) it is one that may
+    have had effects, if there is any.
+    """
+    if not is_error(outcome):
+        return None if reader_of(type(outcome)) is None else _facts(outcome)
+    found: list[RequestFacts] = []
+    error: BaseException | None = outcome
+    for _ in range(STEPS):
+        if error is None or found:
+            break
+        found = [facts for one in (leaves_of(error) if is_group(error) else (error,)) if (facts := _facts(one)) is not None]
+        error = error.__cause__
+    return next((facts for facts in found if facts.method not in _HARMLESS), found[0] if found else None)
+
+
+def _facts(holder: object) -> RequestFacts | None:
+    """From the response first: only it knows whether there were redirects."""
+    response = attribute(holder, "response")
+    for one in (_first_hop(response), response, _first_hop(holder), holder):
+        for name in ("request", "request_info"):
+            facts = None if one is None else _read(attribute(one, name))
+            if facts is not None:
+                return facts
+    return None
+
+
+def _first_hop(response: object) -> object:
+    """What the first request was answered with, where redirects were followed."""
+    history = attribute(response, "history")
+    return history[0] if is_list(history) and history else None
+
+
+def _read(request: object) -> RequestFacts | None:
+    method = attribute(request, "method")
+    if not is_text(method) or _METHOD.fullmatch(method) is None:
+        return None
+    headers = attribute(request, "headers")
+    return RequestFacts(method.upper(), _path(attribute(request, "url")), headers if is_headers(headers) else None)
+
+
+def _path(url: object) -> str | None:
+    try:
+        text = str(url)
+    except Exception:  # noqa: BLE001 - a URL object of any make
+        return None
+    found = _PATH.match(text) if len(text) <= _LONGEST else None
+    if found is None or not found[0]:
+        return None
+    return found[1] or "/"

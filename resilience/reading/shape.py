@@ -1,0 +1,178 @@
+"""
+Any result or exception to a `Signal`, by its shape.
+
+Exceptions are read generously, attribute by attribute: ``status_code``, ``status``, ``code``, ``type``, ``body``, ``headers``,
+``retry_after``, and the same on their ``response``, which may be a client's object or a dict.  What is missing, raises, or is of the wrong
+type is absent.  Returned values are read only if their type is a response's (`resilience.reading.responses`).  No method is called, so
+that nothing is fetched and no stand-in can answer.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+
+import attrs
+
+from resilience.outcome import Phase, Signal
+from resilience.reading.envelope import Envelope, clip, read_envelope
+from resilience.reading.headers import is_headers
+from resilience.reading.hints import retry_after, sane_seconds, should_retry
+from resilience.reading.peek import attribute, is_error, is_group, is_list, is_mapping, item, names, plain_int, status_of, word
+from resilience.reading.phase import leaves_of, phase_of, worst
+from resilience.reading.request import RequestFacts, request_of
+from resilience.reading.responses import READERS, Reader, first_sight, loaded_body, reader_of, response_status
+
+__all__ = [
+    "READERS",
+    "Reader",
+    "RequestFacts",
+    "first_sight",
+    "phase_of",
+    "read",
+    "reader_of",
+    "request_of",
+    "response_status",
+]
+
+_STATUSES = ("status_code", "status", "http_status")
+_REDIRECTED_ELSEWHERE = range(300, 304)  # 300 to 303: the next request may be a GET for what this one did
+# Their ``code`` warns that it is deprecated, and says nothing that another attribute does not.
+_DEPRECATED_CODE = frozenset({"aiohttp.ClientResponseError", "websockets.ConnectionClosed"})
+
+
+def read(outcome: object, *, wall: float, body: object = None) -> Signal:
+    """
+    What a failed attempt says about itself.
+
+    Args:
+        outcome: The exception it raised, or the response it returned.  Of a value that is no response only a mapping is read, as an
+            envelope: some APIs answer 200 with an error inside.
+        wall: The present time in unix seconds, for wait hints that are dates.
+        body: The body, where the caller has read it from the stream and the outcome does not hold it.
+
+    Returns:
+        For an exception group whose leaves say one and the same thing, that; where they differ, the worst of their phases, the longest of
+        their hints, and each of their signals in ``leaves``.  An exception that carries neither status nor code nor kind has its class's
+        name for a code, or that of its ``errno`` where the class is plain `OSError`.  Never raises.
+    """
+    if is_group(outcome):
+        return _read_group(outcome, wall)
+    return _read_error(outcome, wall, body) if is_error(outcome) else _read_value(outcome, wall, body)
+
+
+def _read_value(value: object, wall: float, body: object) -> Signal:
+    reader = reader_of(type(value))
+    if reader is None:
+        said = read_envelope(value) if is_mapping(value) else Envelope()
+        return Signal(code=said.code, kind=said.kind, message=said.message)
+    status = reader(value)
+    headers = attribute(value, "headers")
+    said = read_envelope(loaded_body(value) if body is None else body)
+    return Signal(
+        status=status,
+        code=said.code,
+        kind=said.kind,
+        message=said.message,
+        retry_after=retry_after(headers, wall=wall),
+        phase=_after_redirects(phase_of(status), value),
+        should_retry=should_retry(headers),
+    )
+
+
+def _read_group(group: BaseExceptionGroup[BaseException], wall: float) -> Signal:
+    leaves: list[Signal] = []
+    for leaf in leaves_of(group):
+        signal = _read_error(leaf, wall, None)
+        if signal not in leaves:
+            leaves.append(signal)
+    if len(leaves) == 1:
+        return leaves[0]
+    return Signal(
+        message=_message(group),
+        retry_after=max((leaf.retry_after for leaf in leaves if leaf.retry_after is not None), default=None),
+        phase=worst(leaf.phase for leaf in leaves),
+        raised=type(group),
+        leaves=tuple(leaves),
+    )
+
+
+def _read_error(error: BaseException, wall: float, body: object) -> Signal:
+    response = attribute(error, "response")
+    code = None if _DEPRECATED_CODE.intersection(names(type(error))) else attribute(error, "code")
+    status = _first_status(attribute(error, name) for name in _STATUSES) or _response_status(response) or status_of(code)
+    said = _said(error, response, code, body)
+    if status is None and said.code is None and said.kind is None:
+        said = attrs.evolve(said, code=_class_name(error))
+    headers = [held for held in (_response_headers(response), attribute(error, "headers")) if is_headers(held)]
+    hints = (*(retry_after(held, wall=wall) for held in headers), sane_seconds(attribute(error, "retry_after")))
+    words = (should_retry(held) for held in headers)
+    return Signal(
+        status=status,
+        code=said.code,
+        kind=said.kind,
+        message=said.message or _message(error),
+        retry_after=next((hint for hint in hints if hint is not None), None),
+        phase=_after_redirects(phase_of(status, error), response, error),
+        should_retry=next((said_so for said_so in words if said_so is not None), None),
+        raised=type(error),
+    )
+
+
+def _said(error: BaseException, response: object, code: object, body: object) -> Envelope:
+    """The peer's envelope, wherever it is kept, and what it lacks from the exception's own attributes, which SDKs copy from there."""
+    own = {"code": code, "type": attribute(error, "type"), "status": attribute(error, "status"), "message": attribute(error, "message")}
+    found = Envelope()
+    for place in (body, attribute(error, "body"), loaded_body(response), response if is_mapping(response) else None, own):
+        said = read_envelope(place)
+        found = Envelope(found.code or said.code, found.kind or said.kind, found.message or said.message)
+    return found
+
+
+def _first_status(values: Iterator[object]) -> int | None:
+    return next((status for value in values if (status := status_of(value)) is not None), None)
+
+
+def _response_status(response: object) -> int | None:
+    """From a client's response, or from a dict: botocore's, or one in the manner of WSGI and ASGI."""
+    if is_mapping(response):
+        metadata = item(response, "ResponseMetadata")
+        botocore = item(metadata, "HTTPStatusCode") if is_mapping(metadata) else None
+        return _first_status(iter((botocore, *(item(response, name) for name in _STATUSES))))
+    return _first_status(attribute(response, name) for name in (*_STATUSES, "code"))
+
+
+def _response_headers(response: object) -> object:
+    if is_mapping(response):
+        metadata = item(response, "ResponseMetadata")
+        return item(metadata, "HTTPHeaders") if is_mapping(metadata) else item(response, "headers")
+    return attribute(response, "headers")
+
+
+def _after_redirects(phase: Phase, *holders: object) -> Phase:
+    """
+    The phase, with the redirects that came before in mind.
+
+    "See other" answers a request that may well have been carried out; the 404 of the GET that followed says nothing about it.
+    """
+    if phase is not Phase.REFUSED:
+        return phase
+    for holder in holders:
+        history = attribute(holder, "history")
+        if is_list(history):
+            for hop in history:
+                if _response_status(hop) in _REDIRECTED_ELSEWHERE:
+                    return Phase.UNKNOWN
+    return phase
+
+
+def _class_name(error: BaseException) -> str | None:
+    number = plain_int(error.errno) if type(error) is OSError else None
+    return word(errno.errorcode.get(number, "OSError") if number is not None else type(error).__name__)
+
+
+def _message(error: BaseException) -> str | None:
+    try:
+        return clip(str(error))
+    except Exception:  # noqa: BLE001 - an exception's __str__ may raise anything
+        return None
