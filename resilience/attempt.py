@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 from resilience.backend import was_cut
@@ -19,7 +18,7 @@ from resilience.errors import AttemptTimedOut
 from resilience.events import AttemptFailed, ResultUnread
 from resilience.outcome import Failure, Phase, Signal
 from resilience.policy import Handler
-from resilience.reading.shape import read, reader_of, readers
+from resilience.reading.shape import READERS, first_sight, read, response_status
 
 __all__ = ["bind"]
 
@@ -31,6 +30,7 @@ _INFINITE = math.inf
 def bind(rules: Rules, env: Env) -> Handler[Any]:
     """The handler that every policy of an engine is wrapped around."""
     now, cutoff, cancel_count, by_result = env.now, env.cutoff, env.cancel_count, rules.by_result
+    unread = READERS.get  # None for the types that are known to be no responses
 
     async def attempt(call: Call[Any]) -> Any:
         if call.ends != _INFINITE or call.cutoff != _INFINITE:
@@ -43,9 +43,9 @@ def bind(rules: Rules, env: Env) -> Handler[Any]:
         except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
             _refuse_misuse(call, error, brought)
             return _raised(call, error, rules, env)
-        if type(value) in readers and by_result is None and readers[type(value)] is None:
+        if unread(type(value), first_sight) is None and by_result is None:
             return value
-        return _returned(call, value, rules, env, by_result)
+        return _returned(call, value, rules, env)
 
     async def bounded(call: Call[Any]) -> Any:
         left = call.ends - now()
@@ -65,9 +65,9 @@ def bind(rules: Rules, env: Env) -> Handler[Any]:
             return _raised(call, error, rules, env)
         if scope.cancelled_caught:
             return _cut(call, left, rules, env, None)
-        if type(value) in readers and by_result is None and readers[type(value)] is None:
+        if unread(type(value), first_sight) is None and by_result is None:
             return value
-        return _returned(call, value, rules, env, by_result)
+        return _returned(call, value, rules, env)
 
     return attempt
 
@@ -77,17 +77,16 @@ def _raised(call: Call[Any], error: Exception, rules: Rules, env: Env) -> Failur
     return _noted(call, Failure(rules.classify(signal), signal, error), env)
 
 
-def _returned(call: Call[T], value: T, rules: Rules, env: Env, by_result: Callable[[object], Signal | None] | None) -> T | Failure:
+def _returned(call: Call[T], value: T, rules: Rules, env: Env) -> T | Failure:
     """*value*, or the failure that it stands for."""
     signal = None
-    if by_result is not None:
+    if rules.by_result is not None:
         try:
-            signal = by_result(value)
+            signal = rules.by_result(value)
         except Exception as error:  # noqa: BLE001 - a reader's mistake must not cost the caller a good result
             call.say(ResultUnread, error=type(error).__name__)
     if signal is None:
-        reader = readers[type(value)] if type(value) in readers else reader_of(type(value))
-        status = None if reader is None else reader(value)
+        status = response_status(value)
         if status is None or status < 400:  # noqa: PLR2004 - RFC 9110, 15: from here on the request was not fulfilled
             return value
         signal = read(value, wall=env.wall())

@@ -1,7 +1,7 @@
 """
 One logical call: what its attempts share, and nothing that outlives it.
 
-Fields stand at class defaults until something needs them, so that a call in which nothing goes wrong costs little more than the object itself.
+Fields stand at class defaults until something needs them: a call in which nothing goes wrong costs little more than the object itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 From a signal to a verdict, by a table.
 
-A table is data.  Its entries are looked up from the most specific to the least: code under a status, code, kind, the peer's own word, status,
-status class, exception type, default.  The verdict names the entry that made it.
+A table is data.  Its entries are looked up from the most specific to the least: code under a status, code, kind, the peer's own word,
+status, status class, exception type, default.  The verdict names the entry that made it.
 """
 
 from __future__ import annotations

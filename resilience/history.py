@@ -1,8 +1,9 @@
 """
 What an engine leaves behind on an outcome: the history of its attempts, and its final decision.
 
-Both are plain tuples and strings in the outcome's own ``__dict__``: builtin exceptions take no weak references, and a pickled error must open
-where this library is not installed.  Summaries only; keeping the exceptions themselves would keep their frames, and the arguments in them, alive.
+Both are plain tuples and strings in the outcome's own ``__dict__``: builtin exceptions take no weak references, and a pickled error must
+open where this library is not installed.  Summaries only; keeping the exceptions themselves would keep their frames, and the arguments in
+them, alive.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def history(outcome: object) -> tuple[Tried, ...]:
     Every failed attempt behind *outcome*, oldest first.
 
     Args:
-        outcome: An error that left an engine, or one that wraps such an error: causes, contexts and exception groups are searched.  A failing
-            response that an engine returned works as well, where it takes attributes.
+        outcome: An error that left an engine, or one that wraps such an error: causes, contexts and exception groups are searched.  A
+            failing response that an engine returned works as well, where it takes attributes.
 
     Returns:
         The attempts of the nearest engine call found; empty where there was none.

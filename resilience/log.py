@@ -2,8 +2,8 @@
 From an event to one line, through structlog or the standard library.
 
 If structlog is configured, events go through it.  Otherwise structlog's own key-value rendering carries the same fields to the standard
-logger ``resilience``, silent below warning as a library should be; structlog left alone would print debug lines to stdout, where a program's
-data may be.  The sink is chosen at the first event: engines live at module level, before logging is set up.
+logger ``resilience``, silent below warning as a library should be; structlog left alone would print debug lines to stdout, where a
+program's data may be.  The sink is chosen at the first event: engines live at module level, before logging is set up.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
 The two shapes everything composes from.
 
-A handler runs a call and gives a value or a `Failure`.  A policy makes a handler out of the handler inside it, once, when the engine is built.
+A handler runs a call and gives a value or a `Failure`.  A policy makes a handler out of the handler inside it, once, when the engine is
+built.
 """
 
 from __future__ import annotations

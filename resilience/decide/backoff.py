@@ -1,8 +1,8 @@
 """
 How long to wait before the n-th retry.
 
-A schedule is a function of the retry's number, a draw in [0, 1) and, for decorrelated jitter, the delay before.  Every delay is finite, never
-negative and never above the cap, for any number of retries.
+A schedule is a function of the retry's number, a draw in [0, 1) and, for decorrelated jitter, the delay before.  Every delay is finite,
+never negative and never above the cap, for any number of retries.
 
 Reference:
     Brooker, "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.

@@ -1,10 +1,10 @@
 """
 Who renews a credential, who waits, who goes on with what there is: a machine without I/O.
 
-Everyone who was refused says which generation of the token they used.  Whoever holds a stale one uses the newer; otherwise one flight renews it
-and all others join.  A flight is a lease: one that has not landed when its time is over no longer keeps others from starting.  A failed flight
-cools down, a token that never worked is not renewed at once, and a minute sees only so many flights, so that an endpoint which allows a handful
-of logins a minute is never hammered, whatever goes wrong.
+Everyone who was refused says which generation of the token they used.  Whoever holds a stale one uses the newer; otherwise one flight
+renews it and all others join.  A flight is a lease: one that has not landed when its time is over no longer keeps others from starting.  A
+failed flight cools down, a renewed token that never worked is not renewed again at once, and a minute sees only so many flights, so that an
+endpoint which allows a handful of logins a minute is never hammered, whatever goes wrong.
 
 The machine is not safe for threads by itself; its owner holds a lock around each method, never across an await.
 """
@@ -34,6 +34,7 @@ class Held:
         renew_at: When to renew it ahead of its expiry, in monotonic seconds; infinite if the expiry is unknown.
         expires_at: When it expires, likewise.
         owner: Whose it is, so that nested calls can tell whether they share it.
+        renewed: Whether it came in exchange for another; a first one may well be a stale one out of some cache.
         worked: Whether an attempt with it ever succeeded.
     """
 
@@ -42,6 +43,7 @@ class Held:
     renew_at: float = math.inf
     expires_at: float = math.inf
     owner: object = attrs.field(default=None, repr=False)
+    renewed: bool = False
     worked: bool = False
 
 
@@ -191,6 +193,7 @@ class Credential:
             renew_at=now + life - min(self.early, life / 2) if life < math.inf else math.inf,
             expires_at=now + life,
             owner=self,
+            renewed=flight.replaces is not None,
         )
         self._since = now
         self._crash = None
@@ -218,7 +221,7 @@ class Credential:
         if now < self._rests_until:
             return Refuse(self._crash, self._rests_until - now)
         held = self.held
-        if held is not None and held.generation > 0 and not held.worked and now < self._since + self.cooldown:
+        if held is not None and held.renewed and not held.worked and now < self._since + self.cooldown:
             return Refuse(None, self._since + self.cooldown - now)
         if len(self._flown) == _MOST and now < self._flown[0] + _MINUTE:
             return Refuse(None, self._flown[0] + _MINUTE - now)

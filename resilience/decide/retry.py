@@ -1,8 +1,8 @@
 """
 Whether a failed attempt is repeated, and when.
 
-The delay is the longer of the server's hint and the backoff; jitter is only ever added to a hint.  A hint above the limit is a decision, not a
-clamp, unless the user chose otherwise; a repeat that does not fit the time left is neither started nor slept for.
+The delay is the longer of the server's hint and the backoff; jitter is only ever added to a hint.  A hint above the limit is a decision,
+not a clamp, unless the user chose otherwise; a repeat that does not fit the time left is neither started nor slept for.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 One key per call, so that the peer can tell a repeat from a new wish.
 
-A key is the same on every attempt, after a refresh and under a hedge.  It comes from the caller, from business data, from the key of the call
-around it, or from chance; in that order.
+A key is the same on every attempt, after a refresh and under a hedge.  It comes from the caller, from business data, from the key of the
+call around it, or from chance; in that order.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ class IdempotencyKey:
     """
     Give each call one idempotency key, the same for all its attempts.
 
-    An adapter stamps it on requests of the methods named here; a plain function sends ``current().take_key()`` itself.  A call counts as keyed
-    only once its key was taken: a key that nobody sends protects nobody.
+    An adapter stamps it on requests of the methods named here; a plain function sends ``current().take_key()`` itself.  A call counts as
+    keyed only once its key was taken: a key that nobody sends protects nobody.
 
     Args:
         header: The header it goes into.

@@ -1,8 +1,8 @@
 """
 Renew an expired credential once, for everyone who needs it.
 
-A refresh runs detached from every caller: whoever started it may be cancelled, and the token that the server has already rotated still arrives.
-Leader and joiners only wait, each in its own loop, each no longer than its own deadline.
+A refresh runs detached from every caller: whoever started it may be cancelled, and the token that the server has already rotated still
+arrives. Leader and joiners only wait, each in its own loop, each no longer than its own deadline.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class RefreshToken:
     """
     Renew the token when the peer says it has expired, once for all calls that use it, and repeat.
 
-    The source is called with the stale token (None for the first) and returns the new one.  It runs detached from every caller, at most once at
-    a time in the whole process, and never through this policy.  A refresh costs no attempt; a call has one, then the 401 is final.
+    The source is called with the stale token (None for the first) and returns the new one.  It runs detached from every caller, at most
+    once at a time in the whole process, and never through this policy.  A refresh costs no attempt; a call has one, then the 401 is final.
 
     Args:
         source: Async function from the stale token, or None, to a str or a `Token`.

@@ -45,7 +45,8 @@ class Retry:
         backoff: The schedule for failures that may pass.
         throttled: The schedule for failures by which the peer asks for less.
         max_server_delay: The longest `Retry-After` to obey, in seconds; >= 0.
-        over_limit: What to do about a longer one: ``"fail"`` at once with the hint in the history, ``"clamp"`` it, or ``"wait"`` all the same.
+        over_limit: What to do about a longer one: ``"fail"`` at once with the hint in the history, ``"clamp"`` it, or ``"wait"`` all the
+            same.
 
     Raises:
         ValueError: A setting out of its range.

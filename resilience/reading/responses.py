@@ -164,6 +164,7 @@ def _declared(kind: type, name: str) -> object:
     """What the class nearest in the hierarchy says about *name*: an annotation, a type, `_UNTYPED` or `_ABSENT`."""
     for base in kind.__mro__:
         held: Any = base.__dict__.get(name, _ABSENT)
+        of: type[Any] = type(held)
         said = _annotations(base).get(name, _ABSENT)
         if said is _ABSENT:
             said = _attrs_type(base, name)
@@ -172,13 +173,12 @@ def _declared(kind: type, name: str) -> object:
             return _annotations(getter).get("return", _ABSENT)
         if isinstance(held, types.MemberDescriptorType | types.GetSetDescriptorType):
             return _UNTYPED if said is _ABSENT else said
-        its_type: type = type(held)
-        if held is not _ABSENT and hasattr(its_type, "__get__"):
+        if held is not _ABSENT and hasattr(of, "__get__"):
             return _ABSENT  # a descriptor of another kind: what it would do is not known
         if said is not _ABSENT:
             return said
         if held is not _ABSENT:
-            return its_type
+            return of
     return _ABSENT
 
 
