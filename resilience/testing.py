@@ -176,8 +176,8 @@ class World:
         """
         Call *fn* at a virtual time, between tasks: ``world.at(0.3, task.cancel)``.
 
-        Whatever is due at one time happens in the order in which it was asked for, before any task runs again.  What *fn* raises ends
-        trio's run, and goes to the loop's exception handler on asyncio, where anyio's pytest plug-in has it fail the test.
+        Whatever is due at one time happens in the order in which it was asked for, before any task runs again.  *fn* is not to raise: it
+        would end trio's run, and go to the loop's exception handler on asyncio, where anyio's pytest plug-in has it fail the test.
 
         Raises:
             RuntimeError: This world belongs to another event loop, or none is running.
@@ -289,7 +289,7 @@ class _Cutoff:
         if self._alarm is not None:
             raise RuntimeError("a cutoff is good for one `with` block; ask for a new one")
         if math.isnan(self._seconds):
-            raise ValueError("a cutoff of not-a-number seconds")
+            raise ValueError("a cutoff of nan seconds")
         self._alarm = self._after(self._seconds, self._scope.cancel)
         self._scope.__enter__()
         if self._seconds <= 0.0:
