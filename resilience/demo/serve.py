@@ -102,7 +102,8 @@ class _Stage:
 
     async def settle(self, seconds: float) -> Counts:
         """The counts, once nothing is under way; it has *seconds* to get there."""
-        await asyncio.sleep(0.005)  # what a client sent just before it left may still lie in the socket
+        for _ in range(10):  # rounds of the loop, in which it takes up what clients sent just before they left
+            await asyncio.sleep(0)
         try:
             async with asyncio.timeout(seconds):
                 while self._under_way:
@@ -144,6 +145,11 @@ class _Connection(H11Protocol):
         self.app_state["transport"] = transport  # which uvicorn copies into scope["state"]
 
 
+def _socket() -> socket.socket:
+    # The protocol is named because asyncio turns Nagle's algorithm off only where it is; an answer would take 40 ms.
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+
+
 class _Port:
     """
     A port on this machine that stays ours, whether or not anybody listens there.
@@ -160,7 +166,7 @@ class _Port:
         self._state = ServerState()
         self._logger = logger
         self._listener: asyncio.Server | None = None
-        self._socket = socket.socket()
+        self._socket = _socket()
         self._socket.bind((HOST, 0))
         # Not before bind, which would let two servers draw the same port; but the sockets accepted later have to allow another bind.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -181,7 +187,7 @@ class _Port:
         self._listener.close()  # closes the socket as well
         self._listener = None
         self._drop()
-        self._socket = socket.socket()
+        self._socket = _socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(self._address)  # bound and not listening: refuses, and nobody else can take it
 
