@@ -69,7 +69,7 @@ test-lowest:  ## the suite with the oldest libraries that pyproject.toml allows
 
 bench:  ## what the happy path costs, beside tenacity, stamina and nopanic
 	@tools/setup dev
-	@exec $(PY) benchmarks/happy_path.py $(ARGS)
+	@exec $(PY) -m benchmarks.happy_path $(ARGS)
 
 clean:  ## remove the environments and what tools left behind
 	rm -rf .venv .venv-* .venv*.lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .coverage build dist
