@@ -7,9 +7,9 @@ says no is a failure, so a value is looked at only if its *type* is known to be 
 1. by name, for the clients in `_KNOWN`.  httpx, urllib3 and others set ``status_code`` and ``headers`` in ``__init__`` and say nothing
    about them in the class, so that nothing else could tell;
 2. else by what the class declares: ``status_code`` or ``status`` as an int *and* ``headers`` as a mapping.  A declaration is an annotation
-   (dataclass and attrs fields are such), a class attribute's value, a property's return annotation, or a slot or an extension type's
-   member, which cannot be lazy.  Any other descriptor (a column of an ORM, a field of a form) may do I/O when read: such a type is left
-   alone.
+   (dataclass and attrs fields are such), a class attribute's value, a property's return annotation, or a slot or the
+   member of an extension type or a named tuple, which cannot be lazy.  Any other descriptor (a column of an ORM, a field of a form) may do
+   I/O when read: such a type is left alone.
 
 What a class declares is the class's word for it; so under 2 the headers of a failing value are checked as well.
 """
@@ -54,6 +54,13 @@ _KNOWN: Final = {
     "tornado.HTTPResponse": "code",
 }
 
+
+class _Named(typing.NamedTuple):
+    field: int
+
+
+# What looks a value up where it lies: in a slot, in an extension type, in a named tuple.
+_MEMBERS: Final[tuple[type, ...]] = (types.MemberDescriptorType, types.GetSetDescriptorType, type(vars(_Named)["field"]))
 _ABSENT: Final = object()
 _UNTYPED: Final = object()
 _INT = re.compile(r"(?:typing\.)?(?:Optional\[)?(?:builtins\.|http\.)?(?:int|HTTPStatus)\]?(?: *\| *None)?")
@@ -163,15 +170,15 @@ def _wary_reader(name: str) -> Reader:
 def _declared(kind: type, name: str) -> object:
     """What the class nearest in the hierarchy says about *name*: an annotation, a type, `_UNTYPED` or `_ABSENT`."""
     for base in kind.__mro__:
-        held: Any = base.__dict__.get(name, _ABSENT)
-        of: type[Any] = type(held)
+        held: object = base.__dict__.get(name, _ABSENT)
+        of = type(held)
         said = _annotations(base).get(name, _ABSENT)
         if said is _ABSENT:
             said = _attrs_type(base, name)
         if isinstance(held, property | functools.cached_property):
             getter = held.fget if isinstance(held, property) else held.func
             return _annotations(getter).get("return", _ABSENT)
-        if isinstance(held, types.MemberDescriptorType | types.GetSetDescriptorType):
+        if isinstance(held, _MEMBERS):
             return _UNTYPED if said is _ABSENT else said
         if held is not _ABSENT and hasattr(of, "__get__"):
             return _ABSENT  # a descriptor of another kind: what it would do is not known
@@ -201,7 +208,9 @@ def _is_headers(declared: object) -> bool:
 
 
 def _spelt(declared: object) -> str:
-    return declared if isinstance(declared, str) else repr(declared)
+    declared = getattr(declared, "__forward_arg__", declared)
+    # With annotations postponed, a quoted one keeps its quotes.
+    return (declared if isinstance(declared, str) else repr(declared)).strip("'\"")
 
 
 def _attrs_type(base: type, name: str) -> object:

@@ -1,0 +1,112 @@
+"""One field out of whatever a client calls headers."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Iterator, Mapping
+from typing import Any
+from unittest.mock import MagicMock
+
+import httpx
+import httpx2
+import pytest
+from starlette.datastructures import Headers
+
+from resilience.reading.headers import header, header_values, is_headers
+
+PAIRS = [("X-One", "1"), ("X-Two", "a"), ("x-two", "b")]
+
+
+def message() -> http.client.HTTPMessage:
+    made = http.client.HTTPMessage()
+    for name, value in PAIRS:
+        made[name] = value
+    return made
+
+
+ALL: list[Any] = [
+    PAIRS,
+    tuple(PAIRS),
+    [list(pair) for pair in PAIRS],
+    [(name.encode(), value.encode()) for name, value in PAIRS],
+    message(),
+    Headers(raw=[(name.lower().encode(), value.encode()) for name, value in PAIRS]),
+]
+
+
+@pytest.mark.parametrize("headers", ALL, ids=lambda headers: type(headers).__name__)
+def test_repeats_are_kept_in_order_whatever_their_case(headers: Any) -> None:
+    assert is_headers(headers)
+    assert ["a", "b"] == header_values(headers, "X-TWO")
+    assert ["1"] == header_values(headers, "x-one")
+    assert "a" == header(headers, "x-two")
+    assert header(headers, "x-three") is None
+
+
+@pytest.mark.parametrize("kind", [httpx.Headers, httpx2.Headers])
+def test_a_client_that_joins_repeats_gives_them_joined(kind: Any) -> None:
+    assert ["a, b"] == header_values(kind(PAIRS), "x-two")
+
+
+def test_a_plain_dict_need_not_be_written_in_lower_case() -> None:
+    assert "5" == header({"RETRY-AFTER": "5"}, "retry-after")
+
+
+def test_a_number_in_a_dict_is_read_as_written() -> None:
+    """Nobody's server sends one, but many a test does."""
+    assert ["5", "1.5"] == header_values([("a", 5), ("a", 1.5), ("a", True), ("a", None), ("a", [5])], "a")
+
+
+def test_bytes_are_latin_1() -> None:
+    assert "\u00e9" == header({b"a": bytearray(b"\xe9")}, "A")
+
+
+@pytest.mark.parametrize("value", [None, 5, "a: b", b"a: b", object(), {"a"}, ["a"], [("a", "b", "c")]])
+def test_what_are_no_headers_have_no_values(value: Any) -> None:
+    assert not is_headers(value)
+    assert [] == header_values(value, "a")
+
+
+@pytest.mark.parametrize("lie", [None, dict, list, http.client.HTTPMessage])
+def test_stand_ins_are_no_headers(lie: type | None) -> None:
+    assert not is_headers(MagicMock(spec=lie))
+
+
+class Broken(Mapping[str, str]):
+    """Like a row that was to be loaded on first use, from a connection that is gone."""
+
+    def __getitem__(self, key: str) -> str:
+        if key == "second":
+            raise LookupError(key)
+        return "1"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["first", "second", "third"])
+
+    def __len__(self) -> int:
+        raise OSError
+
+
+def test_what_came_before_an_error_stands() -> None:
+    assert ["1"] == header_values(Broken(), "first")
+    assert [] == header_values(Broken(), "third")
+
+
+def test_endless_headers_are_read_for_a_while() -> None:
+    assert [] == header_values([("a", "1")] * 100_000 + [("b", "2")], "b")
+
+
+class Unhashed(type):
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(cls, other: object) -> bool:
+        return True
+
+
+class Odd(metaclass=Unhashed):
+    pass
+
+
+def test_a_class_without_a_hash_is_no_kind_of_headers() -> None:
+    """Abstract classes look classes up by their hash, and raise where there is none."""
+    assert not is_headers(Odd())
