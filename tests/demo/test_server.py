@@ -300,7 +300,7 @@ def test_a_failure_of_the_stand_in_is_a_500_to_the_client_and_an_error_to_the_sc
 def test_the_stand_in_knows_nothing_of_the_engine() -> None:
     """It is a peer: were they to share a function, a bug in it would agree with itself."""
     folder = Path(resilience.demo.__path__[0])
-    stand_in = [folder / f"{name}.py" for name in "envelopes exchange faults ledger limits replays serve server tokens".split()]
+    stand_in = [folder / f"{name}.py" for name in "envelopes exchange faults ledger limits port replays serve server stage tokens".split()]
     imported: set[str] = set()
     for file in stand_in:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import anyio
 import httpx2
 import pytest
 
-from resilience.demo.faults import Answer, Hang, Hold, Late
+from resilience.demo.faults import Answer, Hang, Hold, Late, Reset
 from resilience.demo.serve import Server
 from resilience.demo.server import LOGIN, Settings
 
@@ -60,6 +61,22 @@ async def test_a_held_request_can_be_cancelled_after_the_work_was_done() -> None
         hold.release()
 
         assert 1 == server.settle().refreshes
+
+
+def test_a_scenario_reads_as_the_description_says(connect: Connect) -> None:
+    """The example at the top of serve.py."""
+    with Server(Settings(address_limit=1_000)) as server:
+        server.script("POST /api/v1/calls", Reset("after"), Answer(503, headers={"Retry-After": "0.2"}))
+        session = server.sign_in()
+        with connect(server, session.access_token) as client:
+            for _ in range(3):
+                with contextlib.suppress(httpx2.TransportError):
+                    client.post("/api/v1/calls", json={"to": "+1"}, headers={"Idempotency-Key": "k1"})
+        counts = server.settle()
+
+        assert [None, 503, 201] == [seen.status for seen in counts.of("POST /api/v1/calls")]
+        assert {"call.placed": 1} == counts.effects
+        assert (1, 0) == (counts.replays, counts.unplayed)
 
 
 def test_it_stops_within_a_moment_whatever_hangs() -> None:
