@@ -1,0 +1,77 @@
+"""
+How many attempts succeeded and failed lately.
+
+Successes are counted for good, by a counter that needs no lock; what belongs to the window is the difference to where the counter stood
+when the oldest slice of time began.  So a success costs one call into C and knows nothing of time, the marks move only when somebody looks
+at the clock anyway, and the sum over the window is one subtraction.
+
+`itertools.count` is the counter because stepping it is a single step for every thread, with and without a global lock.  It cannot be looked
+at (pickling, which could, is gone in 3.14), so a reader steps it too, and takes its own steps off again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+__all__ = ["SLICES", "Window"]
+
+SLICES = 20
+"""Into so many slices the window is cut: what is counted spans between nine tenths of it and all of it."""
+
+
+class Window:
+    """
+    Successes and failures of the last *span* seconds.
+
+    An attempt counts at the time it ended: exactly so for a failure, and to within a slice for a success, which falls into the slice of the
+    latest `roll`.  Everything but counting a success must be done by one thread at a time.
+
+    Args:
+        span: Seconds; finite, > 0.
+
+    Attributes:
+        ends: When the present slice is over; who reads the clock from then on must `roll`.
+        successes: ``next(window.successes)`` counts one.  Any thread may, without a lock.
+    """
+
+    __slots__ = ("_base", "_failures", "_marks", "_reads", "_span", "ends", "successes")
+
+    def __init__(self, span: float) -> None:
+        self.ends = -math.inf
+        self.successes = itertools.count()
+        self._span = span
+        self._reads = 0
+        self._failures = 0
+        self._base = (0, 0)  # successes and failures before the window
+        self._marks: list[tuple[float, int, int]] = []  # and before each slice in it, with the time it began
+
+    def roll(self, now: float) -> None:
+        """Begin a new slice if the present one is over, and forget those that may hold something older than the window."""
+        if now < self.ends:
+            return
+        width = self._span / SLICES
+        # A slice that began no later than this reaches out of the window before the new one ends.
+        horizon = now + width - self._span
+        marks = self._marks
+        while marks and marks[0][0] <= horizon:
+            del marks[0]
+        marks.append((now, self._count(), self._failures))
+        self._base = marks[0][1:]
+        self.ends = now + width
+
+    def fail(self) -> None:
+        """Count one failure, in the present slice."""
+        self._failures += 1
+
+    def counts(self) -> tuple[int, int]:
+        """Failures, and attempts in all, within the window as of the latest `roll`."""
+        successes, failures = self._base
+        failures = self._failures - failures
+        return failures, failures + self._count() - successes
+
+    def _count(self) -> int:
+        """Successes ever, without this very look and those before."""
+        successes = next(self.successes) - self._reads
+        self._reads += 1
+        return successes
