@@ -60,7 +60,8 @@ class _Named(typing.NamedTuple):
 
 
 # What looks a value up where it lies: in a slot, in an extension type, in a named tuple.
-_MEMBERS: Final[tuple[type, ...]] = (types.MemberDescriptorType, types.GetSetDescriptorType, type(vars(_Named)["field"]))
+_IN_A_TUPLE: object = vars(_Named)["field"]
+_MEMBERS = (types.MemberDescriptorType, types.GetSetDescriptorType, type(_IN_A_TUPLE))
 _ABSENT: Final = object()
 _UNTYPED: Final = object()
 _INT = re.compile(r"(?:typing\.)?(?:Optional\[)?(?:builtins\.|http\.)?(?:int|HTTPStatus)\]?(?: *\| *None)?")

@@ -322,7 +322,7 @@ def test_stand_ins_say_nothing(lie: type | None) -> None:
 
 def test_stand_ins_inside_a_body_say_nothing() -> None:
     for stand_in in (MagicMock(), MagicMock(spec=str), MagicMock(spec=int), MagicMock(spec=list)):
-        assert NOTHING == read_envelope({name: stand_in for name in ("error", "errors", "code", "type", "message", "__type", "detail")})
+        assert NOTHING == read_envelope(dict.fromkeys(("error", "errors", "code", "type", "message", "__type", "detail"), stand_in))
 
 
 def test_a_message_is_for_people() -> None:
