@@ -173,7 +173,7 @@ def _digits(number: int) -> str | None:
 
 def _aws_type(value: object) -> str | None:
     """``ThrottlingException`` of ``com.amazon.x#ThrottlingException:http://...``."""
-    return value.rpartition("#")[2].partition(":")[0] if is_text(value) else None
+    return value.partition(":")[0].rpartition("#")[2] if is_text(value) else None
 
 
 def _oauth_error(value: object) -> str | None:

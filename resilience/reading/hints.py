@@ -37,13 +37,11 @@ _DAY_NAME = "(?:mon(?:day)?|tue(?:sday)?|wed(?:nesday)?|thu(?:rsday)?|fri(?:day)
 _MONTH = f"(?P<month>{'|'.join(_MONTHS)})"
 _TIME = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
 _ZONE = r"(?:gmt|utc|ut|z|[+-]0000)"  # all of them mean UTC; any other zone is no HTTP-date
-_DATES = tuple(
-    re.compile(form, re.ASCII | re.IGNORECASE)
-    for form in (
-        f"{_DAY_NAME}, (?P<day>[0-9]{{1,2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} {_ZONE}",  # IMF-fixdate
-        f"{_DAY_NAME}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} {_ZONE}",  # RFC 850
-        f"{_DAY_NAME} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})",  # asctime: the only one that names no zone
-    )
+# Compiled when first needed, which is after a failure.
+_DATES = (
+    f"{_DAY_NAME}, (?P<day>[0-9]{{1,2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} {_ZONE}",  # IMF-fixdate
+    f"{_DAY_NAME}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} {_ZONE}",  # RFC 850
+    f"{_DAY_NAME} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})",  # asctime: the only one that names no zone
 )
 # Where repeats were joined: at a comma and a space, save those inside a date.  A comma alone may be a decimal or a thousands mark.
 _JOINED = re.compile("".join(f"(?<!{day})" for day in [*_DAYS, "day"]) + ", ", re.IGNORECASE)
@@ -109,7 +107,7 @@ def http_date(value: str, now: float) -> float | None:
     Returns:
         None for any other shape, other zones than UTC among them, and for dates that do not exist.
     """
-    found = next((match for form in _DATES if (match := form.fullmatch(value))), None)
+    found = next((match for form in _DATES if (match := re.fullmatch(form, value, re.ASCII | re.IGNORECASE))), None)
     if found is None:
         return None
     year, month, day = int(found["year"]), _MONTHS[found["month"].lower()], int(found["day"])

@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 _STATUSES = ("status_code", "status", "http_status")
+_HOPS = 64  # more than any client follows
 _REDIRECTED_ELSEWHERE = range(300, 304)  # 300 to 303: the next request may be a GET for what this one did
 # Their ``code`` warns that it is deprecated, and says nothing that another attribute does not.
 _DEPRECATED_CODE = frozenset({"aiohttp.ClientResponseError", "websockets.ConnectionClosed"})
@@ -160,7 +161,7 @@ def _after_redirects(phase: Phase, *holders: object) -> Phase:
     for holder in holders:
         history = attribute(holder, "history")
         if is_list(history):
-            for hop in history:
+            for hop in history[:_HOPS]:
                 if _response_status(hop) in _REDIRECTED_ELSEWHERE:
                     return Phase.UNKNOWN
     return phase

@@ -64,7 +64,7 @@ ENVELOPES: dict[str, tuple[Any, Envelope]] = {
         Envelope("ThrottlingException", None, "Rate exceeded"),
     ),
     "AWS JSON, with a URL": (
-        {"__type": "com.amazon.coral#ThrottlingException:http://internal.amazon.com/coral/", "Message": "Rate exceeded"},
+        {"__type": "com.amazon.coral#ThrottlingException:http://internal.amazon.com/#coral/", "Message": "Rate exceeded"},
         Envelope("ThrottlingException", None, "Rate exceeded"),
     ),
     "AWS JSON, bare": ({"__type": "AccessDeniedException", "Message": "No."}, Envelope("AccessDeniedException", None, "No.")),
