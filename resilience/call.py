@@ -17,8 +17,8 @@ import attrs
 from resilience.classify import Rules
 from resilience.decide.credentials import Held
 from resilience.env import Env
-from resilience.errors import DeadlineExceeded
-from resilience.events import DeadlineHit, Event, RetryGaveUp
+from resilience.errors import DeadlineExceeded, ResilienceError
+from resilience.events import DeadlineHit, Event, KeyTaken, RetryGaveUp
 from resilience.history import final_decision
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
 from resilience.reading.shape import request_of
@@ -49,6 +49,7 @@ class Plan:
         key_from: Business data that an idempotency key is derived from.
         uses: Calls that took the fixed *key*.
         prepare: An adapter's way to put on each call what it knows of the request.
+        translate: An adapter's way to put an error of ours into its client's family, just before it is raised.
     """
 
     engine: str
@@ -63,6 +64,7 @@ class Plan:
     key_from: tuple[object, ...] | None = None
     uses: int = 0
     prepare: Callable[[Call[Any]], None] | None = None
+    translate: Callable[[Call[Any], ResilienceError], ResilienceError] | None = None
 
 
 class Call(Generic[T]):
@@ -90,12 +92,14 @@ class Call(Generic[T]):
     peer: Hashable = None
     method: str | None = None
     path: str | None = None
+    label: str | None = None  # what an adapter calls the operation where the user gave no name
     replayable: bool = True
     ended: bool = False
     cancels: int = 0  # native cancellations already asked for when the call began
     previous: Failure | None = None  # the latest failed attempt
     tries: tuple[tuple[object, ...], ...] = ()  # rows of `history.Tried`
     final: str | None = None  # why no engine further out may repeat this call
+    sealed: tuple[object, str] | None = None  # what came out of an engine further in with a final decision, and that decision
     unsafe_inside: bool = False  # an attempt did something inside that a repeat would do again
     mint: Callable[[Call[Any]], tuple[str, str]] | None = None  # the idempotency policy's: key and source
     key_header: str | None = None
@@ -131,9 +135,9 @@ class Call(Generic[T]):
 
     @property
     def operation(self) -> str:
-        """The operation's name: as the user gave it, else the callable's."""
+        """The operation's name: as the user gave it, else the adapter's, else the callable's."""
         if self._operation is None:
-            self._operation = self.plan.operation or operation_name(self.fn)
+            self._operation = self.plan.operation or self.label or operation_name(self.fn)
         return self._operation
 
     @property
@@ -180,6 +184,27 @@ class Call(Generic[T]):
             self._key, self.key_source = self.mint(self)
         return self._key
 
+    def adopt_key(self, key: str) -> None:
+        """Count as keyed by *key*, which the caller has put on the request without us."""
+        if self._key != key or not self.key_taken:
+            self._key, self.key_source, self.key_taken = key, "header", True
+            self.say(KeyTaken, source="header")
+
+    def follow(self, earlier: Call[Any]) -> None:
+        """
+        Go on where *earlier* ended: the next hop of a redirect is the same call to everyone but the engine.
+
+        It has the same id, key, clock and deadline, and what *earlier* left of repeats and refreshes.  The hop itself is no repeat.
+        """
+        self._id = earlier.id
+        self._key, self.key_source = earlier._key, earlier.key_source
+        self.started = earlier.started
+        self.end_by(earlier.ends, earlier.limit)
+        self.attempt = earlier.attempt
+        self.renewals = earlier.renewals + 1
+        self.repeats = earlier.repeats
+        self.refreshed = earlier.refreshed
+
     def next_ordinal(self, label: str) -> int:
         """How many calls called *label* began inside this attempt before; the same again in a repeat."""
         if self._ordinals is None:
@@ -213,7 +238,7 @@ class Call(Generic[T]):
         """
         Whether a repeat of the call around this one does no double harm, although this one has had effects.
 
-        A key made by chance protects only this call's own attempts: the repeat would make another.
+        A key made by chance, or put on the request without us, protects only this call's own attempts: the repeat may make another.
         """
         said = self.plan.repeatable
         if said is not None:
@@ -222,7 +247,7 @@ class Call(Generic[T]):
             return False
         if self.key_taken:
             method = self.plan.method or self.method
-            return self.key_source != "minted" or (method is not None and method.upper() in _IDEMPOTENT)
+            return self.key_source not in {"minted", "header"} or (method is not None and method.upper() in _IDEMPOTENT)
         return self._harmless(failure, None)
 
     def _harmless(self, failure: Failure | None, key_header: str | None) -> bool:
@@ -251,7 +276,10 @@ class Call(Generic[T]):
             return "unsafe"
         if self.final is not None:
             return self.final
-        return final_decision(failure.value if failure.error is None else failure.error)
+        came = failure.value if failure.error is None else failure.error
+        if self.sealed is not None and self.sealed[0] is came:
+            return self.sealed[1]
+        return final_decision(came)
 
     async def discard(self, failure: Failure) -> None:
         """Let go of what *failure* holds, before any wait: close the response, in at most 1 s, whoever cancels."""
@@ -308,7 +336,7 @@ def out_of_time(call: Call[Any], where: str, cause: Exception | None = None) -> 
 
     Args:
         call: The call.
-        where: ``"before"`` an attempt, during an ``"attempt"``, or while ``"waiting"``.
+        where: ``"before"`` an attempt, during an ``"attempt"``, while ``"waiting"``, or while ``"streaming"`` what came of it.
         cause: What the operation made of being cut; else the previous failure's error is the cause.
     """
     previous = call.previous

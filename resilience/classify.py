@@ -86,6 +86,14 @@ def _names(kind: type[BaseException]) -> Iterable[ErrorKey]:
         yield f"{base.__module__.partition('.')[0]}.{base.__qualname__}"
 
 
+def _own_names(kind: type[BaseException]) -> Iterable[ErrorKey]:
+    """Likewise for an error of ours, but without the families that it belongs to besides."""
+    for base in kind.__mro__:
+        if issubclass(base, ResilienceError):
+            yield base
+            yield f"{base.__module__.partition('.')[0]}.{base.__qualname__}"
+
+
 Table = Mapping[Any, Verdict]
 Reader = Callable[[object], Signal | None]
 
@@ -187,11 +195,11 @@ class Rules:
         return self.default if found is None else found
 
     def _own(self, signal: Signal) -> Verdict | None:
-        """Our own errors are classified by what they say, never as the `TimeoutError` that some of them also are."""
+        """Our own errors are classified by what they say, never as the `TimeoutError` or the client's error that some of them also are."""
         raised = signal.raised
         if raised is None or not issubclass(raised, ResilienceError):
             return None
-        found = next((self.by_error[key] for key in _names(raised) if key in self.by_error and key not in _NOT_OUR_NAMES), None)
+        found = next((self.by_error[key] for key in _own_names(raised) if key in self.by_error), None)
         if found is not None:
             return found
         if issubclass(raised, AttemptTimedOut):
@@ -221,9 +229,6 @@ class Rules:
         return f"<Rules {self.name}: {', '.join(f'{size} {word}' for size, word in sizes)}>"
 
 
-_NOT_OUR_NAMES: frozenset[ErrorKey] = frozenset(
-    key for kind in (TimeoutError, OSError, Exception, BaseException, object) for key in (kind, f"builtins.{kind.__name__}")  # type: ignore[misc]
-)
 _TIMED_OUT = Verdict(Action.RETRY, rule="resilience: attempt timed out")
 _OWN = Verdict(Action.FAIL_FAST, rule="resilience: refused or out of time", blames=Blame.CALLER)
 

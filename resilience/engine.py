@@ -19,7 +19,7 @@ from resilience.call import Call, Plan, _running, operation_name, out_of_time
 from resilience.classify import Rules
 from resilience.dialects import http
 from resilience.env import Env
-from resilience.errors import Rejected
+from resilience.errors import Rejected, ResilienceError
 from resilience.events import CallFailedFast, CallRecovered, CallSucceeded, EngineNested, RetryGaveUp
 from resilience.history import keep_final, keep_history
 from resilience.outcome import Action, Failure
@@ -138,10 +138,13 @@ class Engine:
                 del error
         if call.tries:
             call.say(CallRecovered)
+            call.previous = None
         elif call.started >= self._quiet.until and self._quiet.wanted(call.started):
             call.say(CallSucceeded)
         if call.parent is not None:
             _tell_outer(call, acted=True)
+        if call.sealed is not None:
+            call.sealed = None
         call.ended = True
         call.fn = None
         call.args = ()
@@ -278,6 +281,9 @@ class Engine:
 def _failed(call: Call[Any], failure: Failure) -> Exception | None:
     """End *call* with *failure*: say so, leave history and final decision on it; the error to raise, if there is one."""
     error = failure.error
+    if call.plan.translate is not None and isinstance(error, ResilienceError) and error.__traceback__ is None:
+        # Never raised yet: it is this engine's own, not one that came out of the operation.
+        error = call.plan.translate(call, error)
     if call.final is None:
         action = failure.verdict.action
         if isinstance(error, Rejected):
@@ -292,6 +298,8 @@ def _failed(call: Call[Any], failure: Failure) -> Exception | None:
     keep_history(came, call.tries)
     if call.final is not None and call.final != "attempts":
         keep_final(came, call.final)
+        if call.parent is not None:
+            call.parent.sealed = came, call.final  # for what takes no attributes
     _over(call, acted=any(row[6] == "unknown" for row in call.tries), failure=failure)
     return error
 
@@ -305,6 +313,7 @@ def _over(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> No
     call.args = ()
     call.kwargs = _NO_KWARGS
     call.previous = None
+    call.sealed = None
 
 
 def _tell_outer(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> None:

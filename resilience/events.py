@@ -157,7 +157,7 @@ class TokenRefreshFailed(Event):
 
 @attrs.frozen(kw_only=True)
 class KeyTaken(Event):
-    """The call took its idempotency key: *source* is ``minted``, ``given``, ``derived`` (from business data) or ``nested``."""
+    """The call took its idempotency key: *source* is ``minted``, ``given``, ``header`` (set by the caller), ``derived`` or ``nested``."""
 
     name = "key.taken"
     level = "debug"
@@ -215,7 +215,7 @@ class BreakerRejected(Event):
 
 @attrs.frozen(kw_only=True)
 class DeadlineHit(Event):
-    """The call's time was up; *where* says whether before an attempt, during one, or while waiting."""
+    """The call's time was up; *where* says whether before an attempt, during one, while waiting, or while streaming what came of it."""
 
     name = "deadline.exceeded"
     level = "warning"

@@ -68,6 +68,11 @@ class Flight:
     done: bool = False
     crash: Crash | None = None
 
+    @property
+    def generation(self) -> int:
+        """The serial number of the token that it will bring."""
+        return 1 if self.replaces is None else self.replaces.generation + 1
+
 
 @attrs.frozen
 class Crash:
@@ -189,7 +194,7 @@ class Credential:
         life = math.inf if expires_in is None else expires_in
         self.held = Held(
             value=value,
-            generation=max(base, 0) + 1,
+            generation=flight.generation,
             renew_at=now + life - min(self.early, life / 2) if life < math.inf else math.inf,
             expires_at=now + life,
             owner=self,

@@ -17,8 +17,9 @@ from typing import Any, ClassVar, TypeVar
 import attrs
 
 from resilience import settings
+from resilience.backend import Waiter
 from resilience.call import Call, forget_running, gave_up, out_of_time
-from resilience.decide.credentials import Crash, Credential, Flight, Held, Join, Lead, Refuse, Use
+from resilience.decide.credentials import Crash, Credential, Decision, Flight, Held, Join, Lead, Refuse, Use
 from resilience.env import Env
 from resilience.errors import RefreshFailed
 from resilience.events import TokenJoined, TokenRefreshed, TokenRefreshFailed
@@ -31,6 +32,7 @@ __all__ = ["RefreshToken", "Token"]
 T = TypeVar("T")
 
 _FAILED = Verdict(Action.FAIL_FAST, rule="resilience: token refresh failed", blames=Blame.CREDENTIAL)
+_GRACE = 1.0  # seconds beyond its timeout that a refresh has to say how it ended, before another may start
 _SWITCHES = 3  # times a call takes over tokens that others renewed, before it calls it a day
 
 # Credentials whose refresh is running in this context: what the source itself calls never passes through their policy.
@@ -122,7 +124,7 @@ class RefreshToken:
     _given: list[Token] = attrs.field(init=False, repr=False, factory=list)
 
     def __attrs_post_init__(self) -> None:
-        credential = Credential(self.timeout, self.early, self.cooldown)
+        credential = Credential(self.timeout + _GRACE, self.early, self.cooldown)
         if self.token is not None:
             credential.held = held = Held(self.token.value, 0, owner=credential)
             if self.token.expires_in is not None:
@@ -146,7 +148,7 @@ class RefreshToken:
                 held = ready
             call.credential = held
             call.origins = self.origins
-            outcome = await inner(call)
+            outcome: T | Failure = await inner(call)
             if type(outcome) is not Failure:
                 held.worked = True
                 return outcome
@@ -195,48 +197,59 @@ class RefreshToken:
 
     async def _newer_than(self, stale: Held | None, call: Call[Any], env: Env, failure: Failure | None = None) -> Held | Failure:
         """A usable token; where none can be had, *failure* as it came, or a failure of our own."""
-        credential = self._credential
         generation = None if stale is None else stale.generation
+        paid = failure is None
         while True:
-            waiter = env.waiter()
-            with self._lock:
-                if failure is not None and _spent(call, credential):
-                    # This call has had its refresh: what others renewed since serves it, else the 401 is final.
-                    return credential.usable(env.now(), generation) or failure
-                decision = credential.ask(env.now(), generation)
-                if isinstance(decision, Join | Lead):
-                    # Under the lock, so that the flight cannot end between the question and the waiting.
-                    decision.flight.waiters.append(waiter)
+            decision, waiter = self._ask(env, generation, may_fly=paid or not _spent(call, self._credential))
+            if decision is None or (isinstance(decision, Refuse) and decision.crash is None and failure is not None):
+                assert failure is not None  # noqa: S101 - who has no failure may always fly
+                return failure
+            if isinstance(decision, Refuse):
+                return _refused(call, decision.crash or Crash("cooling_down"), decision.retry_after, fresh=False)
+            if failure is not None and not paid:
+                await call.discard(failure)
             if isinstance(decision, Use):
                 if decision.renew is not None:
                     self._launch(decision.renew, call, env)
-                if failure is not None:
-                    await call.discard(failure)
                 return decision.held
-            if isinstance(decision, Refuse):
-                if failure is not None and decision.crash is None:
-                    return failure
-                return _refused(call, decision.crash or Crash("cooling_down"), decision.retry_after, fresh=False)
-            flight = decision.flight
-            if failure is not None:
-                _spend(call, credential)
-                await call.discard(failure)
+            if failure is not None and not paid:
+                paid = True
+                _spend(call, self._credential)
             if isinstance(decision, Lead):
-                self._launch(flight, call, env)
+                self._launch(decision.flight, call, env)
             else:
-                call.say(TokenJoined, generation=1 if flight.replaces is None else flight.replaces.generation + 1)
-            try:
-                with env.cutoff(max(0.0, min(call.remaining, flight.until - env.now()))):
-                    await waiter.wait()
-            finally:
-                with self._lock:
-                    if waiter in flight.waiters:
-                        flight.waiters.remove(waiter)
-            if flight.done:
-                if flight.crash is not None:
-                    return _refused(call, flight.crash, flight.crash.retry_after, fresh=True)
-            elif call.remaining <= 0:
-                return out_of_time(call, "waiting")
+                call.say(TokenJoined, generation=decision.flight.generation)
+            stranded = await self._ride(decision.flight, waiter, call, env)
+            if stranded is not None:
+                return stranded
+
+    def _ask(self, env: Env, stale: int | None, *, may_fly: bool) -> tuple[Decision | None, Waiter]:
+        """What to do, and a place in the flight if there is one to wait for; None if only a refresh would help and the call has had its."""
+        credential, waiter = self._credential, env.waiter()
+        with self._lock:
+            if not may_fly:
+                held = credential.usable(env.now(), stale)
+                return (None if held is None else Use(held)), waiter
+            decision = credential.ask(env.now(), stale)
+            if isinstance(decision, Join | Lead):
+                # Under the lock, so that the flight cannot end between the question and the waiting.
+                decision.flight.waiters.append(waiter)
+            return decision, waiter
+
+    async def _ride(self, flight: Flight, waiter: Waiter, call: Call[Any], env: Env) -> Failure | None:
+        """Wait for *flight*, no longer than its lease and the call's own time; a failure if it did not get there."""
+        try:
+            with env.cutoff(max(0.0, min(call.remaining, flight.until - env.now()))):
+                await waiter.wait()
+        finally:
+            with self._lock:
+                if waiter in flight.waiters:
+                    flight.waiters.remove(waiter)
+        if flight.crash is not None:
+            return _refused(call, flight.crash, flight.crash.retry_after, fresh=True)
+        if not flight.done and call.remaining <= 0:
+            return out_of_time(call, "waiting")
+        return None
 
     def _launch(self, flight: Flight, call: Call[Any], env: Env) -> None:
         call.operation  # noqa: B018 - named now: the call may be over, and its function dropped, when the flight lands
