@@ -10,13 +10,12 @@ Reference:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import attrs
 
-from resilience.settings import fail, seconds, seconds_or_forever
+from resilience.settings import fail, seconds
 
 __all__ = ["Backoff", "Constant", "Exponential", "Fibonacci", "Jitter", "Linear", "Listed"]
 
@@ -50,7 +49,7 @@ def _jitter(*allowed: str) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
 
 
 def _cap(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
-    seconds_or_forever(instance, attribute, value)
+    seconds(instance, attribute, value)
     if value < instance.base:
         raise fail(instance, attribute, value, f">= base ({instance.base!r})")
 
@@ -79,7 +78,7 @@ class Exponential:
     """
     Ceilings base, base x factor, base x factor^2 ... up to the cap, and a delay drawn below each.
 
-    ``decorrelated`` draws between *base* and three times the delay before instead, up to the cap.
+    ``decorrelated`` draws between *base* and three times the delay before instead, or the cap where that is less.
 
     Args:
         base: Ceiling of the first delay, in seconds; >= 0.
@@ -96,12 +95,14 @@ class Exponential:
     def delay(self, retry: int, draw: float, previous: float | None = None, /) -> float:
         """Seconds before the *retry*-th retry; see `Backoff`."""
         if self.jitter == "decorrelated":
-            before = self.base if previous is None else previous
-            return min(self.cap, self.base + draw * max(0.0, 3 * before - self.base))
+            # The range is cut at the cap, not what is drawn from it: else most draws near the cap would be the cap itself.
+            ceiling = min(self.cap, 3 * (self.base if previous is None else previous))
+            return min(self.cap, self.base + draw * max(0.0, ceiling - self.base))
         if not self.base:
             return 0.0
         try:
-            ceiling = min(self.cap, self.base * self.factor ** (retry - 1))
+            # In floats: a power of whole numbers is exact, and a million digits long.
+            ceiling = min(self.cap, self.base * float(self.factor) ** (retry - 1))
         except OverflowError:  # 2.0 ** 1024
             ceiling = self.cap
         return jittered(ceiling, draw, self.jitter)
@@ -166,7 +167,7 @@ class Fibonacci:
             return 0.0
         before, ceiling = 0.0, self.base
         for _ in range(retry - 1):
-            if ceiling >= self.cap or math.isinf(ceiling):  # at most about 1,500 steps, whatever the number of the retry
+            if ceiling >= self.cap:  # after about 3,000 steps at most, whatever the number of the retry
                 break
             before, ceiling = ceiling, before + ceiling
         return jittered(min(self.cap, ceiling), draw, self.jitter)
