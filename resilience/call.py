@@ -19,7 +19,7 @@ from resilience.decide.credentials import Held
 from resilience.env import Env
 from resilience.errors import DeadlineExceeded, ResilienceError
 from resilience.events import DeadlineHit, Event, KeyTaken, RetryGaveUp
-from resilience.history import final_decision
+from resilience.history import behind_of
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
 from resilience.reading.shape import request_of
 
@@ -99,7 +99,7 @@ class Call(Generic[T]):
     previous: Failure | None = None  # the latest failed attempt
     tries: tuple[tuple[object, ...], ...] = ()  # rows of `history.Tried`
     final: str | None = None  # why no engine further out may repeat this call
-    sealed: tuple[object, str] | None = None  # what came out of an engine further in with a final decision, and that decision
+    sealed: tuple[tuple[object, str], ...] = ()  # what left engines further in with a final decision, and that decision
     unsafe_inside: bool = False  # an attempt did something inside that a repeat would do again
     mint: Callable[[Call[Any]], tuple[str, str]] | None = None  # the idempotency policy's: key and source
     key_header: str | None = None
@@ -276,10 +276,14 @@ class Call(Generic[T]):
             return "unsafe"
         if self.final is not None:
             return self.final
-        came = failure.value if failure.error is None else failure.error
-        if self.sealed is not None and self.sealed[0] is came:
-            return self.sealed[1]
-        return final_decision(came)
+        return self.decided_inside(failure)
+
+    def decided_inside(self, failure: Failure) -> str | None:
+        """Why an engine further in would not repeat what led to *failure*; None where none said so."""
+        if not self.sealed:
+            return None
+        behind = list(behind_of(failure.value if failure.error is None else failure.error))
+        return next((reason for came, reason in reversed(self.sealed) if any(came is one for one in behind)), None)
 
     async def discard(self, failure: Failure) -> None:
         """Let go of what *failure* holds, before any wait: close the response, in at most 1 s, whoever cancels."""

@@ -21,7 +21,7 @@ from resilience.dialects import http
 from resilience.env import Env
 from resilience.errors import Rejected, ResilienceError
 from resilience.events import CallFailedFast, CallRecovered, CallSucceeded, EngineNested, RetryGaveUp
-from resilience.history import keep_final, keep_history
+from resilience.history import keep_history
 from resilience.outcome import Action, Failure
 from resilience.policies.idempotency import IdempotencyKey, checked_key
 from resilience.policies.retry import Retry
@@ -143,13 +143,13 @@ class Engine:
             call.say(CallSucceeded)
         if call.parent is not None:
             _tell_outer(call, acted=True)
-        if call.sealed is not None:
-            call.sealed = None
+        if call.sealed:
+            call.sealed = ()
         call.ended = True
         call.fn = None
         call.args = ()
         call.kwargs = _NO_KWARGS
-        return outcome  # type: ignore[no-any-return]  # the handler's value is fn's
+        return outcome
 
     def __call__(self, fn: Callable[P, Awaitable[T]], /) -> Callable[P, Coroutine[Any, Any, T]]:
         """
@@ -286,7 +286,10 @@ def _failed(call: Call[Any], failure: Failure) -> Exception | None:
         error = call.plan.translate(call, error)
     if call.final is None:
         action = failure.verdict.action
-        if isinstance(error, Rejected):
+        inside = call.decided_inside(failure)
+        if inside is not None:
+            call.final = inside  # by an engine further in, which has said so
+        elif isinstance(error, Rejected):
             call.final = "rejected"  # the policy that refused has said so
         elif action is Action.RETRY:
             call.say(RetryGaveUp, failure, reason="attempts", retry_after=failure.signal.retry_after)
@@ -296,10 +299,9 @@ def _failed(call: Call[Any], failure: Failure) -> Exception | None:
                 call.final = "failed_fast"
     came: object = failure.value if error is None else error
     keep_history(came, call.tries)
-    if call.final is not None and call.final != "attempts":
-        keep_final(came, call.final)
-        if call.parent is not None:
-            call.parent.sealed = came, call.final  # for what takes no attributes
+    if call.parent is not None and call.final is not None and call.final != "attempts":
+        # Not on the error itself: the same one may be raised again by a later call, which has every right to be repeated.
+        call.parent.sealed = (*call.parent.sealed[-15:], (came, call.final))
     _over(call, acted=any(row[6] == "unknown" for row in call.tries), failure=failure)
     return error
 
@@ -313,7 +315,7 @@ def _over(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> No
     call.args = ()
     call.kwargs = _NO_KWARGS
     call.previous = None
-    call.sealed = None
+    call.sealed = ()
 
 
 def _tell_outer(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> None:

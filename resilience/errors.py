@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 __all__ = ["AttemptTimedOut", "CircuitOpen", "DeadlineExceeded", "RefreshFailed", "Rejected", "ResilienceError"]
 
-_KEPT = ("__notes__", "_resilience_history", "_resilience_final")
+_KEPT = ("__notes__", "_resilience_history")
 
 
 def _rebuild(kind: type[ResilienceError], facts: dict[str, Any]) -> ResilienceError:

@@ -1,8 +1,8 @@
 """
-What an engine leaves behind on an outcome: the history of its attempts, and its final decision.
+What an engine leaves behind on an outcome: the history of its attempts.
 
-Both are plain tuples and strings in the outcome's own ``__dict__``: builtin exceptions take no weak references, and a pickled error must
-open where this library is not installed.  Summaries only; keeping the exceptions themselves would keep their frames, and the arguments in
+It is a tuple of plain tuples in the outcome's own ``__dict__``: builtin exceptions take no weak references, and a pickled error must open
+where this library is not installed.  Summaries only; keeping the exceptions themselves would keep their frames, and the arguments in
 them, alive.
 """
 
@@ -12,10 +12,9 @@ from collections.abc import Iterator
 
 import attrs
 
-__all__ = ["Tried", "final_decision", "history", "keep_final", "keep_history"]
+__all__ = ["Tried", "behind_of", "history", "keep_history"]
 
 _HISTORY = "_resilience_history"
-_FINAL = "_resilience_final"
 _STEPS = 64  # of a chain of causes; longer ones say nothing more, and a cycle must end
 
 
@@ -58,41 +57,23 @@ def history(outcome: object) -> tuple[Tried, ...]:
     Returns:
         The attempts of the nearest engine call found; empty where there was none.
     """
-    for one in _behind(outcome):
+    for one in behind_of(outcome):
         kept = getattr(one, "__dict__", {}).get(_HISTORY)
         if isinstance(kept, tuple):
             return tuple(Tried(*row) for row in kept)
     return ()
 
 
-def final_decision(outcome: object) -> str | None:
-    """Why an engine further in would not repeat what led to *outcome*; None where none said so."""
-    for one in _behind(outcome):
-        kept = getattr(one, "__dict__", {}).get(_FINAL)
-        if isinstance(kept, str):
-            return kept
-    return None
-
-
 def keep_history(outcome: object, tries: tuple[tuple[object, ...], ...]) -> None:
     """Leave the summaries *tries* (rows of `Tried`) on *outcome*, where it takes attributes."""
-    _keep(outcome, _HISTORY, tries)
-
-
-def keep_final(outcome: object, reason: str) -> None:
-    """Leave the final decision *reason* on *outcome*, where it takes attributes."""
-    _keep(outcome, _FINAL, reason)
-
-
-def _keep(outcome: object, name: str, value: object) -> None:
     try:
         # Frozen exception classes refuse plain assignment; their __dict__ does not.
-        object.__setattr__(outcome, name, value)
+        object.__setattr__(outcome, _HISTORY, tries)
     except (AttributeError, TypeError):
         return
 
 
-def _behind(outcome: object) -> Iterator[object]:
+def behind_of(outcome: object) -> Iterator[object]:
     """*outcome* and what it came from: group members, then cause, then context; each once, a bounded number."""
     seen: set[int] = set()
     todo: list[object] = [outcome]

@@ -257,7 +257,7 @@ async def test_a_broken_log_does_not_break_the_call(configured: bool, capsys: py
         handler = None
     else:
         handler = logging.Handler()
-        handler.emit = broken  # type: ignore[method-assign]
+        handler.emit = broken  # type: ignore[method-assign,assignment]
         logging.getLogger("resilience").addHandler(handler)
     try:
         assert "ok" == await engine().call(script(Busy(), "ok"))

@@ -174,7 +174,8 @@ class Fibonacci:
 
 
 def _delays(values: Iterable[float]) -> tuple[float, ...]:
-    return tuple(values) if not isinstance(values, str | bytes) and isinstance(values, Iterable) else (values,)
+    # What is no list of numbers goes to the validator as the one delay it is, and is refused there by name.
+    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else (values,)  # type: ignore[arg-type]
 
 
 def _each_is_seconds(instance: object, attribute: attrs.Attribute[Any], value: Sequence[float]) -> None:
