@@ -93,7 +93,7 @@ def _retry(op: Operation) -> Operation:
 
 def _everything(op: Operation) -> Operation:
     # At this rate of failure any breaker would open that is not told to bear it.
-    policies = [
+    policies: list[Policy] = [
         Deadline(30),
         IdempotencyKey(),
         RefreshToken(_login, token="t"),

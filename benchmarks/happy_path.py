@@ -35,7 +35,8 @@ from resilience.dialects import callmissed
 Wrap: TypeAlias = Callable[[Operation], Operation]
 
 ROUNDS = 61
-TURN = 0.0006  # seconds
+TURN = 0.0006  # seconds, and where the operation suspends ...
+LONGER = 0.002  # ... for its tasks take some starting
 LIBRARIES = ("resilience-engine", "anyio", "attrs", "structlog", "nopanic", "stamina", "tenacity", "redress", "interlock-cb")
 
 
@@ -297,7 +298,7 @@ async def run(rounds: int) -> dict[str, dict[str, tuple[Cost, Cost]]]:
     baselines = {"ready": one_by_one(ready), "wrapper": one_by_one(_wrapper(ready))}
     at_once = await measured({name: one_by_one(wrap(ready)) for name, wrap in wraps.items()}, baselines, rounds=rounds, turn=TURN)
     baselines["suspending"] = abreast(suspending)
-    later = await measured({name: abreast(wrap(suspending)) for name, wrap in wraps.items()}, baselines, rounds=rounds, turn=TURN)
+    later = await measured({name: abreast(wrap(suspending)) for name, wrap in wraps.items()}, baselines, rounds=rounds, turn=LONGER)
     unit = _unit(turn for turns in (at_once, later) for row in turns.values() for turn in row)
     return {
         title: {name: (Cost.of(at_once[name], "ready", unit), Cost.of(later[name], "suspending", unit)) for name in section}

@@ -78,14 +78,19 @@ def one_by_one(fn: Operation) -> Times:
 def abreast(fn: Operation) -> Times:
     """Call *fn* in `ABREAST` tasks that take turns."""
 
-    async def some(calls: int) -> None:
+    async def some(calls: int, begin: asyncio.Event) -> None:
+        await begin.wait()
         for _ in repeat(None, calls):
             await fn(_ARGUMENT)
 
     async def times(calls: int) -> float:
-        each = max(1, calls // ABREAST)
+        each = -(-calls // ABREAST)
+        begin = asyncio.Event()
+        tasks = [asyncio.create_task(some(each, begin)) for _ in range(ABREAST)]
+        await asyncio.sleep(0)
         start = time.perf_counter_ns()
-        await asyncio.gather(*(some(each) for _ in range(ABREAST)))
+        begin.set()
+        await asyncio.gather(*tasks)
         return (time.perf_counter_ns() - start) / (each * ABREAST)
 
     return times
