@@ -79,17 +79,10 @@ def _error_key(key: object) -> ErrorKey:
     raise _fail("by_error", key, "expected an exception class or 'package.ClassName'")
 
 
-def _names(kind: type[BaseException]) -> Iterable[ErrorKey]:
-    """The keys under which a class and its bases may stand, nearest first."""
+def _names(kind: type[BaseException], family: type[BaseException] = BaseException) -> Iterable[ErrorKey]:
+    """The keys under which a class and its bases of one family may stand, nearest first."""
     for base in kind.__mro__:
-        yield base
-        yield f"{base.__module__.partition('.')[0]}.{base.__qualname__}"
-
-
-def _own_names(kind: type[BaseException]) -> Iterable[ErrorKey]:
-    """Likewise for an error of ours, but without the families that it belongs to besides."""
-    for base in kind.__mro__:
-        if issubclass(base, ResilienceError):
+        if issubclass(base, family):
             yield base
             yield f"{base.__module__.partition('.')[0]}.{base.__qualname__}"
 
@@ -199,7 +192,7 @@ class Rules:
         raised = signal.raised
         if raised is None or not issubclass(raised, ResilienceError):
             return None
-        found = next((self.by_error[key] for key in _own_names(raised) if key in self.by_error), None)
+        found = next((self.by_error[key] for key in _names(raised, ResilienceError) if key in self.by_error), None)
         if found is not None:
             return found
         if issubclass(raised, AttemptTimedOut):

@@ -149,7 +149,7 @@ class Engine:
         call.fn = None
         call.args = ()
         call.kwargs = _NO_KWARGS
-        return outcome
+        return outcome  # type: ignore[no-any-return]  # the handler's value is fn's
 
     def __call__(self, fn: Callable[P, Awaitable[T]], /) -> Callable[P, Coroutine[Any, Any, T]]:
         """
@@ -159,7 +159,7 @@ class Engine:
             TypeError: *fn* is no async callable, as far as can be seen without calling it.
         """
         if isinstance(fn, classmethod | staticmethod):
-            return type(fn)(self(fn.__func__))  # type: ignore[return-value]  # written above @classmethod instead of below it
+            return type(fn)(self(fn.__func__))  # written above @classmethod instead of below it
         _refuse_sync(fn)
         call = self.call
 

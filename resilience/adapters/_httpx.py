@@ -1,0 +1,631 @@
+"""
+The adapter for httpx2 and httpx, written once; `httpx2.py` and `httpx.py` say which of the two it is for.
+
+    ResilientClient.send ─▶ Engine ─▶ attempt ─▶ AsyncClient.send: auth, redirects ─▶ hop ─▶ transport
+    ResilientTransport ─────────────────────────────────────────▶ Engine ─▶ attempt ─▶ hop ─▶ transport
+
+A *hop* is one request on the wire and its response's head.  On its way out a copy of the request is stamped with the attempt's token, the
+call's key and the time that is left; on its way back a response that reports a failure is drained, so that whoever sees it first, a hook,
+an auth flow or the engine, finds its body, and so does whoever reads it last.
+
+What belongs together across hops is a `Ride`.  It travels in ``request.extensions``, which redirects inherit: hops back at the home origin
+carry token and key, hops anywhere else carry neither.
+
+Read in httpx 0.28 and httpx2 2.16: ``_client.py`` (redirects inherit extensions, stream and headers; auth flows send the same request
+again), ``_content.py`` (an async file sent twice is sent empty), ``_multipart.py`` (rewinds what can be rewound, and says nothing about
+what cannot).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import weakref
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
+
+import attrs
+
+from resilience.backend import was_cut
+from resilience.call import Call, out_of_time
+from resilience.engine import Engine
+from resilience.env import Env
+from resilience.errors import ResilienceError
+from resilience.history import keep_history
+from resilience.outcome import Failure
+from resilience.reading.envelope import LARGEST
+
+__all__ = ["Adapter", "Library", "signed_as", "takes_engine"]
+
+P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+_RIDE: Final = "resilience.ride"
+_DRAINED: Final = "resilience.drained"
+
+_DRAIN_SECONDS = 1.0
+_DRAIN_SHARE = 0.9  # of the time left: a known status must not be lost to a body that hangs
+_CLOSE_SECONDS = 1.0
+_SLACK = 0.01  # seconds by which the client's own timeouts come after ours, which can say whose they are
+_CODINGS = 4  # content codings on top of one another that are undone
+_FAILED = 400  # RFC 9110, 15: from here on the request was not fulfilled
+_UPGRADED = 101
+# RFC 9110, 15.4.4: "see other" may answer a request that was carried out, and clients treat 300 to 302 alike.
+_SEE_OTHER = range(300, 304)
+
+
+# Signatures
+
+
+def takes_engine(like: Callable[Concatenate[Any, P], None]) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, Engine, P], None]]:
+    """Type a constructor as another with an engine in front: the client's settings stay known to type checkers and editors."""
+
+    def unchanged(init: Callable[..., None]) -> Callable[..., None]:
+        return init
+
+    del like
+    return unchanged
+
+
+def signed_as(like: F) -> Callable[[Callable[..., Any]], F]:
+    """Type a method as the one that it overrides."""
+
+    def unchanged(method: Callable[..., Any]) -> F:
+        return cast("F", method)
+
+    del like
+    return unchanged
+
+
+# Parts of a ride
+
+
+class Ride:
+    """
+    What one logical request takes along through its hops.
+
+    Attributes:
+        call: The call; under a transport, that of the latest hop.
+        home: The origin of the first request.
+        until: When the present attempt is cut, in the engine's seconds.
+        left: The request whose redirect may carry the ride on.  A weak reference: the request holds the ride.
+    """
+
+    __slots__ = ("adapter", "body", "call", "home", "left", "until")
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+        self.call: Call[Any] = cast("Call[Any]", None)
+        self.home = ""
+        self.until = math.inf
+        self.left: weakref.ref[Any] | None = None
+        self.body: _Once | None = None
+
+    def board(self, call: Call[Any], origin: str) -> None:
+        """Begin a call, or go on with it after a redirect."""
+        if self.left is None:
+            self.home = origin
+        else:
+            call.follow(self.call)
+        self.call = call
+
+    def begin(self, now: Callable[[], float]) -> None:
+        """Begin an attempt."""
+        cutoff = self.call.cutoff
+        self.until = math.inf if cutoff == math.inf else now() + cutoff
+
+
+class _Once:
+    """
+    A request body that can be read only once.
+
+    It lets itself be read once, so that what is left of a body is never taken for all of it.  A request that failed before its body was
+    touched may still be repeated.
+    """
+
+    def __init__(self, stream: Any, consumed: type[Exception]) -> None:
+        self.stream = stream
+        self.touched = False
+        self._consumed = consumed
+
+    def __aiter__(self) -> Any:
+        if self.touched:
+            raise self._consumed
+        self.touched = True
+        return self.stream.__aiter__()
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+class _Drained:
+    """
+    The body of a failed response: what was read of it, then the rest.
+
+    Attributes:
+        parts: What was read, as it came over the wire.
+        over: Whether there is no more to come.
+        error: What reading on ends in; None for the body's own end.
+    """
+
+    def __init__(self, stream: Any, env: Env) -> None:
+        self.parts: list[bytes] = []
+        self.over = False
+        self.error: Exception | None = None
+        self._stream = stream
+        self._rest: Any = stream.__aiter__()
+        self._env = env
+        self._next = 0
+        self._closed = False
+
+    @property
+    def elapsed(self) -> Any:
+        """What httpx2 asks the stream for."""
+        return getattr(self._stream, "elapsed", None)
+
+    async def fill(self, most: float, seconds: float, late: Callable[[], Exception]) -> None:
+        """Read on until there are *most* bytes, for at most *seconds*.  A failure to do so is kept for whoever reads on."""
+        if self.over:
+            return
+        size = sum(map(len, self.parts))
+        scope = self._env.cutoff(seconds)
+        try:
+            with scope:
+                while size < most:
+                    part = await anext(self._rest)
+                    self.parts.append(part)
+                    size += len(part)
+                return
+        except StopAsyncIteration:
+            pass
+        except Exception as error:  # noqa: BLE001 - the status stands, whatever became of the body
+            self.error = error.with_traceback(None)  # which holds this frame, which holds us
+        if scope.cancelled_caught:
+            self.error = late()
+        self.over = True
+        with contextlib.suppress(Exception):
+            await self.aclose()
+
+    async def let_go(self, lost: Callable[[], Exception]) -> None:
+        """Free the connection; what was read stays."""
+        if not self.over:
+            self.over = True
+            self.error = lost()
+        await self.aclose()
+
+    def __aiter__(self) -> _Drained:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._next < len(self.parts):
+            self._next += 1
+            return self.parts[self._next - 1]
+        if self.error is not None:
+            raise self.error
+        if self.over:
+            raise StopAsyncIteration
+        return cast("bytes", await anext(self._rest))
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with self._env.cutoff(_CLOSE_SECONDS, shield=True):
+            close = getattr(self._rest, "aclose", None)
+            if close is not None:
+                await close()
+            await self._stream.aclose()
+
+
+class _Bounded:
+    """A response body that goes on being bounded by its call's deadline after the call.  Each read opens and closes a cutoff of its own."""
+
+    def __init__(self, stream: Any, call: Call[Any], adapter: Adapter) -> None:
+        self._stream = stream
+        self._call = call
+        self._adapter = adapter
+        self._rest: Any = None
+
+    @property
+    def elapsed(self) -> Any:
+        """What httpx2 asks the stream for."""
+        return getattr(self._stream, "elapsed", None)
+
+    def __aiter__(self) -> _Bounded:
+        self._rest = self._stream.__aiter__()
+        return self
+
+    async def __anext__(self) -> bytes:
+        env = self._adapter.env
+        left = self._call.ends - env.now()
+        cause: Exception | None = None
+        try:
+            if left > 0:
+                since = env.cancel_count()
+                scope = env.cutoff(left)
+                try:
+                    with scope:
+                        return cast("bytes", await anext(self._rest))
+                except StopAsyncIteration:
+                    raise
+                except Exception as error:
+                    if not was_cut(scope, since):
+                        raise
+                    cause = error
+            with contextlib.suppress(Exception):
+                await self.aclose()
+            raise self._adapter.late(self._call, cause)
+        finally:
+            del cause  # its traceback holds this frame
+
+    async def aclose(self) -> None:
+        with self._adapter.env.cutoff(_CLOSE_SECONDS, shield=True):
+            close = getattr(self._rest, "aclose", None)
+            if close is not None:
+                await close()
+            await self._stream.aclose()
+
+
+class _Hops:
+    """A transport as the client sees it: every request that a ride goes through is a hop of it."""
+
+    def __init__(self, transport: Any, adapter: Adapter) -> None:
+        self._transport = transport
+        self._adapter = adapter
+
+    async def handle_async_request(self, request: Any) -> Any:
+        ride = request.extensions.get(_RIDE)
+        if not isinstance(ride, Ride) or ride.adapter is not self._adapter:
+            return await self._transport.handle_async_request(request)  # an auth flow's own errand
+        return await self._adapter.hop(ride, request, self._transport)
+
+
+@attrs.frozen(eq=False)
+class Library:
+    """
+    One of the two client libraries.
+
+    Args:
+        http: Its module.
+        twins: Our own errors, and for each the class that also belongs to the client's family.
+
+    Raises:
+        ImportError: Its client no longer has the place where hops are seen.
+    """
+
+    http: Any
+    twins: Mapping[type[ResilienceError], type[ResilienceError]]
+    # The client asks for its own stream class by isinstance.
+    once: type[_Once] = attrs.field(init=False)
+    drained: type[_Drained] = attrs.field(init=False)
+    bounded: type[_Bounded] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        if not hasattr(self.http.AsyncClient, "_transport_for_url"):
+            raise ImportError(
+                f"{self.http.__name__} {self.http.__version__} is not known here: there is no place left to stamp requests at"
+            )
+        for kind in (_Once, _Drained, _Bounded):
+            name = kind.__name__.strip("_").lower()
+            object.__setattr__(self, name, type(kind.__name__, (kind, self.http.AsyncByteStream), {}))
+
+    def rewinds(self, stream: Any) -> bool:
+        """Whether the client can send this body again: bytes, or a form of bytes and of files that it rewinds itself."""
+        if isinstance(stream, self.http.ByteStream):
+            return True
+        return type(stream).__name__ == "MultipartStream" and all(map(_rewinds, stream.fields))
+
+
+def _rewinds(field: Any) -> bool:
+    file = getattr(field, "file", b"")
+    if isinstance(file, str | bytes):
+        return True
+    try:
+        # One that has `seek` and cannot is left where it was, and sent empty.
+        return file.seekable() is True
+    except Exception:  # noqa: BLE001 - a closed file, or something that only reads
+        return False
+
+
+# The adapter
+
+
+class Adapter:
+    """
+    One engine in one client or transport.
+
+    Args:
+        engine: An `Engine`, or a view of one.
+        library: The client's library.
+        owner: Whom to name in messages.
+
+    Raises:
+        TypeError: No engine.
+    """
+
+    def __init__(self, engine: Engine, library: Library, owner: str) -> None:
+        if not isinstance(engine, Engine):
+            raise TypeError(f"{owner}: engine: expected an Engine or a view of one (engine.using(...)), got {engine!r}")
+        self.env = engine.env
+        self._engine = engine.view(prepare=self._prepare, translate=self._translate)
+        self._library = library
+        self._owner = owner
+
+    def checked_transport(self, transport: T) -> T:
+        """
+        *transport*, if it can be used here.
+
+        Raises:
+            TypeError: It is one for sync clients, or none at all.
+        """
+        if not callable(getattr(transport, "handle_async_request", None)):
+            hint = "; it is for sync clients, and engines are async only" if hasattr(transport, "handle_request") else ""
+            raise TypeError(f"{self._owner}: transport: expected an async transport, got {transport!r}{hint}")
+        return transport
+
+    def through(self, transport: T) -> T:
+        """*transport*, with a hop made of each request that belongs to a call of ours."""
+        return cast("T", _Hops(transport, self))
+
+    # The two seams.
+
+    async def send(self, request: Any, send: Callable[..., Awaitable[Any]], *, stream: bool) -> Any:
+        """
+        Run a client's ``send`` as one call.
+
+        Args:
+            request: The caller's; it stays as it is.
+            send: The client's own, taking a request and ``stream``.
+            stream: Whether the caller reads the body; else it belongs to the attempt.
+        """
+        self._check(request)
+        ride = Ride(self)
+        response = await self._engine.call(self._attempt, ride, request, send, stream)
+        drained = response.extensions.get(_DRAINED)
+        if stream:
+            self._hand_out(response, ride.call)
+        elif drained is not None and not _is_loaded(response):
+            await self._finish(response, drained, ride.call)
+        return response
+
+    async def handle(self, request: Any, transport: Any) -> Any:
+        """Run one request of a client that we are the transport of, as one call or as the next hop of one."""
+        self._check(request)
+        ride = request.extensions.get(_RIDE)
+        if not isinstance(ride, Ride) or ride.adapter is not self or ride.left is None or ride.left() is request:
+            ride = Ride(self)  # the very same request once more is a new wish, not a redirect
+        response = await self._engine.call(self._single, ride, request, transport)
+        self._hand_out(response, ride.call)
+        if response.has_redirect_location:
+            ride.left = weakref.ref(request)
+            request.extensions = {**request.extensions, _RIDE: ride}
+        return response
+
+    def _check(self, request: Any) -> None:
+        kind: Any = type(request)
+        known = self._library.http
+        if not issubclass(kind, known.Request):
+            raise TypeError(f"{self._owner}: expected a request of {known.__name__}, got {kind.__module__}.{kind.__qualname__}")
+
+    # One attempt.
+
+    async def _attempt(self, ride: Ride, request: Any, send: Callable[..., Awaitable[Any]], stream: bool) -> Any:
+        ride.begin(self.env.now)
+        copy = self._copy(request, request.headers, {**request.extensions, _RIDE: ride}, ride)
+        response = await send(copy, stream=True)
+        if stream:
+            return response
+        drained = response.extensions.get(_DRAINED)
+        if drained is None:
+            await self._closing(response, response.aread)
+        elif drained.over:
+            await self._load(response, drained)
+        return response
+
+    async def _single(self, ride: Ride, request: Any, transport: Any) -> Any:
+        ride.begin(self.env.now)
+        return await self.hop(ride, request, transport)
+
+    async def hop(self, ride: Ride, request: Any, transport: Any) -> Any:
+        """Send one request, stamped; drain its response if it reports a failure."""
+        call = ride.call
+        try:
+            response = await transport.handle_async_request(self._stamped(request, ride))
+        finally:
+            if ride.body is not None and ride.body.touched:
+                call.replayable = False
+        if response.status_code >= _FAILED:
+            if not _is_loaded(response) and isinstance(response.stream, self._library.http.AsyncByteStream):
+                await self._closing(response, functools.partial(self._drain, response, ride))
+        elif response.status_code in _SEE_OTHER and not call.repeatable():
+            # What was asked for may have been done, and the hop to come knows nothing of it: not even "never sent" makes a repeat safe.
+            call.unsafe_inside = True
+        return response
+
+    def _stamped(self, request: Any, ride: Ride) -> Any:
+        """A copy of *request* as it goes out: with key and token where they belong, and with no more time than there is."""
+        call = ride.call
+        headers = request.headers.copy()
+        origin = _origin(request.url)
+        name = call.key_header or "Idempotency-Key"
+        key = headers.get(name)
+        if key is not None:
+            call.adopt_key(key)
+        elif request.method in call.key_methods:
+            if origin == ride.home:
+                headers[name] = call.take_key()
+            else:
+                call.key_taken = False  # what is done there is done without a key
+        token = call.token
+        if token is not None and origin in ({ride.home} if call.origins is None else self._origins(call.origins)):
+            headers["Authorization"] = f"Bearer {token}"
+        extensions = {name: value for name, value in request.extensions.items() if name != _RIDE}
+        if call.ends < math.inf or ride.until < math.inf:
+            extensions["timeout"] = self._timeouts(extensions.get("timeout"), ride)
+        return self._copy(request, headers, extensions, ride)
+
+    def _copy(self, request: Any, headers: Any, extensions: dict[str, Any], ride: Ride) -> Any:
+        stream = request.stream
+        if not isinstance(stream, _Once) and not self._library.rewinds(stream):
+            if ride.body is None or ride.body.stream is not stream:
+                ride.body = self._library.once(stream, self._library.http.StreamConsumed)
+            stream = ride.body
+        copy = self._library.http.Request(request.method, request.url, headers=headers, stream=stream, extensions=extensions)
+        if isinstance(stream, self._library.http.ByteStream):
+            copy.read()  # it is in memory: hooks and stand-in transports look at request.content
+        return copy
+
+    def _timeouts(self, own: object, ride: Ride) -> dict[str, float | None]:
+        """The client's own timeouts, none longer than the time left.  Once there is a head, an attempt no longer limits the reading."""
+        limits: dict[str, float | None] = dict(cast("Mapping[str, float | None]", own)) if isinstance(own, Mapping) else {}
+        now = self.env.now()
+        of_call = max(0.0, ride.call.ends - now) + _SLACK
+        of_attempt = min(of_call, max(0.0, ride.until - now) + _SLACK)
+        for name, left in (("connect", of_attempt), ("pool", of_attempt), ("write", of_attempt), ("read", of_call)):
+            limit = limits.get(name)
+            if left < math.inf:
+                limits[name] = left if limit is None else min(limit, left)
+        return limits
+
+    # Failed responses.
+
+    async def _drain(self, response: Any, ride: Ride) -> None:
+        now = self.env.now()
+        left = min(ride.until, ride.call.ends) - now
+        drained = self._library.drained(response.stream, self.env)
+        response.stream = drained
+        response.extensions[_DRAINED] = drained
+        await drained.fill(LARGEST, max(0.0, min(_DRAIN_SECONDS, _DRAIN_SHARE * left)), self._read_timeout)
+        body = _decoded(b"".join(drained.parts), response.headers.get("content-encoding", ""))
+        if body is not None:
+            response._body = body  # noqa: SLF001 - a place of ours, where `resilience.reading` looks for one
+
+    async def _finish(self, response: Any, drained: _Drained, call: Call[Any]) -> None:
+        """Read what is left of a failed response that was not repeated, for a caller who does not stream."""
+        await self._closing(response, functools.partial(drained.fill, math.inf, call.remaining, self._read_timeout))
+        await self._load(response, drained)
+
+    async def _load(self, response: Any, drained: _Drained) -> None:
+        """Let the response have its content: as much of it as came.  Its status says more than what became of the rest."""
+        drained.error = None
+        try:
+            await response.aread()
+        except Exception:  # noqa: BLE001 - not encoded as it claims, for one
+            response._content = b"".join(drained.parts)  # noqa: SLF001 - where the client keeps it, and `resilience.reading` looks for it
+            await response.aclose()
+
+    async def _closing(self, response: Any, read: Callable[[], Awaitable[Any]]) -> None:
+        """Run *read*; where it fails or is cut short, close the response."""
+        try:
+            await read()
+        except BaseException:
+            with contextlib.suppress(Exception), self.env.cutoff(_CLOSE_SECONDS, shield=True):
+                await response.aclose()
+            raise
+
+    async def _discard(self, failure: Failure) -> None:
+        """Free the connection of a response that is thrown away.  It stays readable: a repeat that is refused brings it back."""
+        response: Any = failure.value if failure.error is None else getattr(failure.error, "response", None)
+        if not isinstance(response, self._library.http.Response):
+            return
+        drained = response.extensions.get(_DRAINED)
+        with contextlib.suppress(Exception), self.env.cutoff(_CLOSE_SECONDS, shield=True):
+            if isinstance(drained, _Drained):
+                await drained.let_go(self._lost)
+            else:
+                await response.aclose()
+
+    def _read_timeout(self) -> Exception:
+        return cast("Exception", self._library.http.ReadTimeout("The body of a failed response did not come in time."))
+
+    def _lost(self) -> Exception:
+        return cast("Exception", self._library.http.ReadError("The rest of a failed response was let go of."))
+
+    # Calls.
+
+    def _prepare(self, call: Call[Any]) -> None:
+        ride, request = call.args[0], call.args[1]
+        url = request.url
+        call.method = request.method
+        call.path = url.raw_path.decode("ascii", "replace").partition("?")[0]
+        call.peer = origin = _origin(url)
+        call.label = f"{request.method} {url.netloc.decode('ascii', 'replace')}"  # a path may hold secrets, and labels are logged
+        call.closer = self._discard
+        ride.board(call, origin)
+
+    def _translate(self, call: Call[Any], error: ResilienceError) -> ResilienceError:
+        """An error of ours as one of the client's family; of a kind that has no twin, as it is."""
+        kind = self._library.twins.get(type(error))
+        if kind is None:
+            return error
+        twin = kind(**{name: getattr(error, name) for name in error.facts})
+        if error.__cause__ is not None:
+            twin.__cause__ = error.__cause__
+        if call.args:
+            cast("Any", twin).request = call.args[1]
+        return twin
+
+    def late(self, call: Call[Any], cause: Exception | None) -> ResilienceError:
+        """What reading past the deadline of a call that has ended is answered with."""
+        error = out_of_time(call, "streaming", cause).error
+        assert isinstance(error, ResilienceError)  # noqa: S101 - it is a DeadlineExceeded
+        twin = self._translate(call, error)
+        keep_history(twin, call.tries)
+        return twin
+
+    def _hand_out(self, response: Any, call: Call[Any]) -> None:
+        """Bound what is yet to be read of *response*."""
+        drained = response.extensions.get(_DRAINED)
+        to_come = not _is_loaded(response) and (drained is None or not drained.over)
+        if to_come and call.ends < math.inf and response.status_code != _UPGRADED:
+            response.stream = self._library.bounded(response.stream, call, self)
+
+    def _origins(self, origins: frozenset[str]) -> frozenset[str]:
+        return _normal_origins(self._library.http.URL, origins)
+
+
+def _origin(url: Any) -> str:
+    """Scheme, host and port as the client has normalised them: in lower case, without the scheme's own port."""
+    return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"
+
+
+@functools.lru_cache(maxsize=256)
+def _normal_origins(url: Callable[[str], Any], origins: frozenset[str]) -> frozenset[str]:
+    return frozenset(_origin(url(origin)) for origin in origins)
+
+
+def _is_loaded(response: Any) -> bool:
+    """Whether the whole body is in memory already, as that of a stand-in transport's response is."""
+    return hasattr(response, "_content")
+
+
+def _decoded(raw: bytes, header: str) -> bytes | None:
+    """
+    The first 64 KiB of a body, its content codings undone.
+
+    Returns:
+        None where a coding is not known here, or the body is not encoded as it claims.
+    """
+    codings = [coding for part in header.lower().split(",") if (coding := part.strip()) not in {"", "identity"}]
+    if len(codings) > _CODINGS:
+        return None
+    for coding in reversed(codings):
+        inflated = _inflated(raw, _WINDOWS.get(coding, ()))
+        if inflated is None:
+            return None
+        raw = inflated
+    return raw
+
+
+# RFC 9110, 8.4.1: "deflate" is the zlib format, and by a widespread mistake the bare one.
+_WINDOWS: Final[dict[str, tuple[int, ...]]] = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}
+
+
+def _inflated(raw: bytes, windows: tuple[int, ...]) -> bytes | None:
+    for window in windows:
+        with contextlib.suppress(zlib.error):
+            return zlib.decompressobj(window).decompress(raw, LARGEST + 1)  # one more than is parsed: what is cut off must not parse
+    return None
