@@ -405,10 +405,9 @@ class Adapter:
         return response
 
     def _check(self, request: Any) -> None:
-        kind: Any = type(request)
         known = self._library.http
-        if not issubclass(kind, known.Request):
-            raise TypeError(f"{self._owner}: expected a request of {known.__name__}, got {kind.__module__}.{kind.__qualname__}")
+        if not isinstance(request, known.Request):
+            raise TypeError(f"{self._owner}: expected a request of {known.__name__}, got {_named(request)}")
 
     # One attempt.
 
@@ -585,6 +584,10 @@ class Adapter:
 
     def _origins(self, origins: frozenset[str]) -> frozenset[str]:
         return _normal_origins(self._library.http.URL, origins)
+
+
+def _named(value: Any) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def _origin(url: Any) -> str:
