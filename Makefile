@@ -56,7 +56,7 @@ types:
 
 layers:
 	@tools/setup dev
-	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo
+	$(PY) -c 'from importlinter.cli import lint_imports_command; lint_imports_command()' --no-logo --no-cache
 
 test-all:  ## the suite on every CPython from 3.11 to 3.14 found on this machine
 	@tools/test-all $(ARGS)

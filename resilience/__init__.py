@@ -5,6 +5,8 @@ It reads what an async call produced, classifies it by status and error code int
 composable policies, and logs every decision as one structured event.
 """
 
+from __future__ import annotations
+
 from resilience.call import Call, current
 from resilience.classify import Rules
 from resilience.decide.backoff import Constant, Exponential, Fibonacci, Linear, Listed

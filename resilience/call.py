@@ -82,26 +82,38 @@ class Call(Generic[T]):
         ended: Whether the call is over.
     """
 
-    attempt: int = 0
-    started: float = 0.0
-    ends: float = math.inf
-    cutoff: float = math.inf  # seconds one attempt may take
+    # What most calls write has a slot.  All else stands at a class default, in a dict that is made only for a call that needs it: left to
+    # itself CPython would stop sharing the dicts' keys with the first calls that go well, and make every later one pay for a dict.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "args",
+        "attempt",
+        "cancels",
+        "credential",
+        "cutoff",
+        "ended",
+        "ends",
+        "fn",
+        "kwargs",
+        "mint",
+        "parent",
+        "plan",
+        "started",
+        "tries",
+    )
+
     limit: float | None = None  # the deadline in seconds, for messages
-    credential: Held | None = None  # the token this attempt goes with
     origins: frozenset[str] | None = None  # the token is for these only; None: for the first request's
     peer: Hashable = None
     method: str | None = None
     path: str | None = None
     label: str | None = None  # what an adapter calls the operation where the user gave no name
     replayable: bool = True
-    ended: bool = False
-    cancels: int = 0  # native cancellations already asked for when the call began
     previous: Failure | None = None  # the latest failed attempt
-    tries: tuple[tuple[object, ...], ...] = ()  # rows of `history.Tried`
     final: str | None = None  # why no engine further out may repeat this call
     sealed: tuple[tuple[object, str], ...] = ()  # what left engines further in with a final decision, and that decision
     unsafe_inside: bool = False  # an attempt did something inside that a repeat would do again
-    mint: Callable[[Call[Any]], tuple[str, str]] | None = None  # the idempotency policy's: key and source
     key_header: str | None = None
     key_methods: frozenset[str] = frozenset()
     key_taken: bool = False
@@ -117,13 +129,28 @@ class Call(Generic[T]):
     _ordinals: dict[tuple[int, str], int] | None = None
 
     def __init__(
-        self, plan: Plan, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any], parent: Call[Any] | None
+        self,
+        plan: Plan,
+        fn: Callable[..., Awaitable[T]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent: Call[Any] | None,
+        started: float = 0.0,
     ) -> None:
         self.plan = plan
         self.fn: Callable[..., Awaitable[T]] | None = fn
         self.args = args
         self.kwargs = kwargs
         self.parent = parent
+        self.started = started
+        self.attempt = 0
+        self.ended = False
+        self.tries: tuple[tuple[object, ...], ...] = ()  # rows of `history.Tried`
+        self.ends = math.inf
+        self.cutoff = math.inf  # seconds one attempt may take
+        self.cancels = 0  # native cancellations already asked for when the call began
+        self.credential: Held | None = None  # the token this attempt goes with
+        self.mint: Callable[[Call[Any]], tuple[str, str]] | None = None  # the idempotency policy's: key and source
 
     def __repr__(self) -> str:
         return f"<Call {self.operation}: attempt {self.attempt}{', ended' if self.ended else ''}>"

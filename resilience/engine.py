@@ -1,6 +1,4 @@
-"""
-The engine: folds policies into one handler, once, and runs calls through it.
-"""
+"""The engine: folds policies into one handler, once, and runs calls through it."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import attrs
 
-from resilience import attempt, review
+from resilience import attempt, review, settings
 from resilience.call import Call, Plan, _running, operation_name, out_of_time
 from resilience.classify import Rules
 from resilience.dialects import http
@@ -35,6 +33,53 @@ T = TypeVar("T")
 _NO_KWARGS: dict[str, Any] = {}
 _get_running = _running.get
 _set_running = _running.set
+
+
+def _header_value(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:  # noqa: ARG001 - a validator's shape
+    checked_key(value, "using.key")
+
+
+def _data(instance: _Using, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, tuple) or not value:
+        raise settings.fail(instance, attribute, value, "a tuple of business data, such as ('order', 42)")
+    if instance.key is not None:
+        raise settings.fail(instance, attribute, value, "key or key_from, not both")
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _verb(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str) or not value.isalpha():
+        raise settings.fail(instance, attribute, value, "an HTTP method")
+
+
+def _capitals(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _name(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise settings.fail(instance, attribute, value, "a non-empty str")
+
+
+_optional = attrs.validators.optional
+
+
+@attrs.frozen(kw_only=True)
+class _Using:
+    """What `Engine.using` takes, checked."""
+
+    said_as = "using"
+
+    deadline: float | None = attrs.field(validator=_optional(settings.positive))
+    attempts: int | None = attrs.field(validator=_optional(settings.count))
+    key: str | None = attrs.field(validator=_optional(_header_value))
+    key_from: tuple[object, ...] | None = attrs.field(converter=_listed, validator=_optional(_data))
+    method: str | None = attrs.field(converter=_capitals, validator=_optional(_verb))
+    repeatable: bool | None = attrs.field(validator=_optional(settings.flag))
+    operation: str | None = attrs.field(validator=_optional(_name))
 
 
 class Engine:
@@ -198,38 +243,24 @@ class Engine:
         Raises:
             ValueError: A setting out of its range, or without the policy that it is for.
         """
-        changes: dict[str, Any] = {}
-        if deadline is not None:
-            if isinstance(deadline, bool) or not isinstance(deadline, int | float) or not 0 < deadline < math.inf:
-                raise _bad("deadline", deadline, "a finite number > 0")
-            changes["deadline"] = float(deadline)
+        wanted = _Using(
+            deadline=deadline,
+            attempts=attempts,
+            key=key,
+            key_from=key_from,
+            method=method,
+            repeatable=repeatable,
+            operation=operation,
+        )
+        changes = {name: value for name, value in attrs.asdict(wanted, recurse=False).items() if value is not None}
         if attempts is not None:
-            if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
-                raise _bad("attempts", attempts, "an int >= 1")
             changes["attempts"] = min(attempts, self._own("attempts", Retry).attempts)
-        if key is not None and key_from is not None:
-            msg = "using: key and key_from contradict each other; give one of them"
-            raise ValueError(msg)
         if key is not None:
             self._own("key", IdempotencyKey)
-            changes |= {"key": checked_key(key, "using: key"), "key_from": None, "uses": 0}
+            changes |= {"key_from": None, "uses": 0}
         if key_from is not None:
             self._own("key_from", IdempotencyKey)
-            if isinstance(key_from, str | bytes) or not isinstance(key_from, Sequence) or not key_from:
-                raise _bad("key_from", key_from, "a tuple of business data, such as ('order', 42)")
-            changes |= {"key": None, "key_from": tuple(key_from)}
-        if method is not None:
-            if not isinstance(method, str) or not method.isalpha():
-                raise _bad("method", method, "an HTTP method")
-            changes["method"] = method.upper()
-        if repeatable is not None:
-            if not isinstance(repeatable, bool):
-                raise _bad("repeatable", repeatable, "True or False")
-            changes["repeatable"] = repeatable
-        if operation is not None:
-            if not isinstance(operation, str) or not operation:
-                raise _bad("operation", operation, "a non-empty str")
-            changes["operation"] = operation
+            changes["key"] = None
         return self.view(**changes)
 
     def view(self, **changes: Any) -> Engine:
@@ -247,13 +278,10 @@ class Engine:
         for depth, policy in enumerate(self.policies):
             lines.append(f"{'  ' * depth}{'└ ' if depth else ''}{policy!r}")
         lines.append(f"{'  ' * len(self.policies)}{'└ ' if self.policies else ''}your coroutine")
-        settings = {
-            name: value
-            for name in ("deadline", "operation", "method", "repeatable")
-            if (value := getattr(plan, name)) is not None
-        }
-        if settings:
-            lines.append("for this view: " + ", ".join(f"{name}={value!r}" for name, value in settings.items()))
+        viewed = {name: getattr(plan, name) for name in ("deadline", "operation", "method", "repeatable")}
+        said = ", ".join(f"{name}={value!r}" for name, value in viewed.items() if value is not None)
+        if said:
+            lines.append(f"for this view: {said}")
         lines.extend(f"doubtful: {doubt}" for doubt in review.doubts(self.policies))
         return "\n".join(lines)
 
@@ -347,10 +375,6 @@ def _checked(field: str, value: T, kind: type[T]) -> T:
         msg = f"Engine.{field}: expected {kind.__name__}, got {value!r}"
         raise TypeError(msg)
     return value
-
-
-def _bad(setting: str, value: object, expected: str) -> ValueError:
-    return ValueError(f"using: {setting}: expected {expected}, got {value!r}")
 
 
 def _refuse_sync(fn: object) -> None:

@@ -57,7 +57,8 @@ def doubts(policies: Sequence[object]) -> list[str]:
     timeout = next((policy for policy in policies if isinstance(policy, AttemptTimeout)), None)
     if deadline is not None and timeout is not None and timeout.seconds >= deadline.seconds:
         found.append(
-            f"AttemptTimeout({timeout.seconds:g}) is no shorter than Deadline({deadline.seconds:g}): the first attempt may use up all the time"
+            f"AttemptTimeout({timeout.seconds:g}) is no shorter than Deadline({deadline.seconds:g}): "
+            "the first attempt may use up all the time"
         )
     if retry is not None and breaker is not None and breaker < retry:
         found.append("CircuitBreaker outside Retry sees one outcome a call, not each attempt; put it after Retry")

@@ -16,7 +16,8 @@ __all__ = ["count", "fail", "flag", "positive", "positive_or_forever", "ratio", 
 
 def fail(instance: object, attribute: attrs.Attribute[Any], value: object, expected: str) -> ValueError:
     """The error for a wrong setting: ``Retry.attempts: expected an int >= 1, got 0``."""
-    return ValueError(f"{type(instance).__name__}.{attribute.name}: expected {expected}, got {value!r}")
+    where = getattr(instance, "said_as", type(instance).__name__)
+    return ValueError(f"{where}.{attribute.name}: expected {expected}, got {value!r}")
 
 
 def _is_number(value: object) -> bool:

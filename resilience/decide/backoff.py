@@ -175,7 +175,7 @@ class Fibonacci:
 
 def _delays(values: Iterable[float]) -> tuple[float, ...]:
     # What is no list of numbers goes to the validator as the one delay it is, and is refused there by name.
-    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else (values,)  # type: ignore[arg-type]
+    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else (values,)
 
 
 def _each_is_seconds(instance: object, attribute: attrs.Attribute[Any], value: Sequence[float]) -> None:

@@ -1,12 +1,14 @@
 """
 Whether a failed attempt is repeated, and when.
 
-The delay is the longer of the server's hint and the backoff; jitter is only ever added to a hint.  A hint above the limit is a decision,
-not a clamp, unless the user chose otherwise; a repeat that does not fit the time left is neither started nor slept for.
+The delay is the longer of the server's hint and the backoff; jitter is only ever added to a hint, up to the limit for hints.  A hint above
+that limit is a decision, not a clamp, unless the user chose otherwise; a repeat that does not fit the time left is neither started nor
+slept for.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import attrs
@@ -76,12 +78,16 @@ def decide(
         return GiveUp("unsafe")
     delay, source = backoff, "backoff"
     if hint is not None:
+        ceiling = max_server_delay  # what is accepted within the limit stays within it, spread included
         if hint > max_server_delay:
             if over_limit == "fail":
                 return GiveUp("hint")
             if over_limit == "clamp":
                 hint = max_server_delay
-        if hint > 0 and (spread := spread_hint(hint, backoff, draw)) >= backoff:
+            else:
+                ceiling = math.inf
+        spread = min(spread_hint(hint, backoff, draw), ceiling)
+        if hint > 0 and spread >= backoff:
             delay, source = spread, "hint"
     if delay >= time_left:
         return GiveUp("deadline")
@@ -90,8 +96,8 @@ def decide(
 
 def spread_hint(hint: float, backoff: float, draw: float) -> float:
     """
-    hint + draw x min(hint / 10, max(backoff, 0.1)): everyone who was told the same second does not come in the same instant.
+    A hint and a little more, so that all who were told the same second do not come in the same instant.
 
-    In [hint, 1.1 x hint].
+    It is hint + draw x min(hint / 10, max(backoff, 0.1)): in [hint, 1.1 x hint].
     """
     return hint + draw * min(hint / 10, max(backoff, 0.1))

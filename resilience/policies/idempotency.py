@@ -126,9 +126,7 @@ class IdempotencyKey:
     """
 
     header: str = attrs.field(default="Idempotency-Key", kw_only=True, validator=_header)
-    methods: frozenset[str] = attrs.field(
-        default=frozenset({"POST", "PUT", "PATCH"}), kw_only=True, converter=_methods, validator=_tokens
-    )
+    methods: frozenset[str] = attrs.field(default=frozenset({"POST", "PUT", "PATCH"}), kw_only=True, converter=_methods, validator=_tokens)
 
     def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:
         """Let the calls of *inner* take a key."""

@@ -1,6 +1,4 @@
-"""
-Two limits of time.  Neither opens a scope: they write on the call, and the attempt opens the one cutoff that both need.
-"""
+"""Two limits of time.  Neither opens a scope: they write on the call, and the attempt opens the one cutoff that both need."""
 
 from __future__ import annotations
 

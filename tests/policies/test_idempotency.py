@@ -200,12 +200,12 @@ def test_a_float_is_no_part_of_a_key() -> None:
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("", "using: key: expected 1 to 255 characters, got 0"),
-        ("k" * 256, "using: key: expected 1 to 255 characters, got 256"),
-        ("ключ", "using: key: expected printable ASCII"),
-        ("a\r\nX-Evil: 1", "using: key: expected printable ASCII"),
-        (" a", "using: key: expected printable ASCII without spaces around it"),
-        (42, "using: key: expected a str, got int"),
+        ("", "using.key: expected 1 to 255 characters, got 0"),
+        ("k" * 256, "using.key: expected 1 to 255 characters, got 256"),
+        ("ключ", "using.key: expected printable ASCII"),
+        ("a\r\nX-Evil: 1", "using.key: expected printable ASCII"),
+        (" a", "using.key: expected printable ASCII without spaces around it"),
+        (42, "using.key: expected a str, got int"),
     ],
 )
 def test_a_key_that_no_header_can_carry_is_refused_at_once(key: Any, message: str) -> None:
@@ -223,8 +223,8 @@ def test_a_key_that_no_header_can_carry_is_refused_at_once(key: Any, message: st
         (lambda: IdempotencyKey(header="a b"), "IdempotencyKey.header: expected the name of a header, got 'a b'"),
         (lambda: IdempotencyKey(methods="POST"), "IdempotencyKey.methods: expected a set of HTTP methods, got 'POST'"),
         (lambda: IdempotencyKey(methods={"PO ST"}), "IdempotencyKey.methods: expected a set of HTTP methods, got frozenset({'PO ST'})"),
-        (lambda: Engine([IdempotencyKey()]).using(key="a", key_from=("b",)), "using: key and key_from contradict each other"),
-        (lambda: Engine([IdempotencyKey()]).using(key_from="order"), "using: key_from: expected a tuple of business data"),
+        (lambda: Engine([IdempotencyKey()]).using(key="a", key_from=("b",)), "using.key_from: expected key or key_from, not both"),
+        (lambda: Engine([IdempotencyKey()]).using(key_from="order"), "using.key_from: expected a tuple of business data"),
         (lambda: Engine().using(key="a"), "using: key needs IdempotencyKey among the engine's policies"),
         (lambda: Engine().using(key_from=("a",)), "using: key_from needs IdempotencyKey among the engine's policies"),
     ],
