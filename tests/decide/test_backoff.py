@@ -210,3 +210,45 @@ def test_a_schedule_of_ones_own_needs_only_a_delay() -> None:
 
     assert isinstance(Mine(), Backoff)
     assert not isinstance(5.0, Backoff)
+
+
+class TestRefused:
+    """D36, B58: a schedule that could not work is refused when it is written, by field and value."""
+
+    @pytest.mark.parametrize("value", [-1, -0.001, math.nan, math.inf, -math.inf, True, "1", None])
+    @pytest.mark.parametrize("kind", [Constant, Exponential, Linear, Fibonacci])
+    def test_a_base_that_is_no_finite_number_of_seconds(self, kind: Any, value: Any) -> None:
+        with pytest.raises(ValueError, match=rf"^{kind.__name__}\.base: .*got {value!r}$"):
+            kind(value)
+
+    @pytest.mark.parametrize("value", [0.999, -1, math.nan, math.inf, True, "20", None])
+    @pytest.mark.parametrize("kind", [Exponential, Linear, Fibonacci])
+    def test_a_cap_that_is_no_finite_number_of_seconds_or_below_the_base(self, kind: Any, value: Any) -> None:
+        """B25: with an infinite cap, jitter would be 0 times infinity once the power overflows."""
+        with pytest.raises(ValueError, match=rf"^{kind.__name__}\.cap: .*got {value!r}$"):
+            kind(1.0, cap=value)
+
+    @pytest.mark.parametrize("value", [0.5, 0, -2, math.nan, math.inf, True, "2", None])
+    def test_a_factor_that_does_not_grow(self, value: Any) -> None:
+        with pytest.raises(ValueError, match=rf"^Exponential\.factor: .*got {value!r}$"):
+            Exponential(factor=value)
+
+    @pytest.mark.parametrize(
+        ("kind", "jitter"),
+        [
+            (Exponential, "half"),
+            (Exponential, True),
+            (Constant, "decorrelated"),
+            (Linear, "decorrelated"),
+            (Fibonacci, []),
+            (Constant, None),
+        ],
+    )
+    def test_a_jitter_that_the_schedule_does_not_have(self, kind: Any, jitter: Any) -> None:
+        with pytest.raises(ValueError, match=rf"^{kind.__name__}\.jitter: .*'full'.*got "):
+            kind(1.0, jitter=jitter)
+
+    @pytest.mark.parametrize("value", [[], (), [1, -1], [1, math.nan], [math.inf], [True], ["1"], "123", b"", None])
+    def test_a_list_without_delays_or_with_something_else_in_it(self, value: Any) -> None:
+        with pytest.raises(ValueError, match=r"^Listed\.delays: "):
+            Listed(value)
