@@ -99,6 +99,7 @@ class Call(Generic[T]):
         "mint",
         "parent",
         "plan",
+        "sealed",
         "started",
         "tries",
     )
@@ -112,7 +113,6 @@ class Call(Generic[T]):
     replayable: bool = True
     previous: Failure | None = None  # the latest failed attempt
     final: str | None = None  # why no engine further out may repeat this call
-    sealed: tuple[tuple[object, str], ...] = ()  # what left engines further in with a final decision, and that decision
     unsafe_inside: bool = False  # an attempt did something inside that a repeat would do again
     key_header: str | None = None
     key_methods: frozenset[str] = frozenset()
@@ -134,18 +134,18 @@ class Call(Generic[T]):
         fn: Callable[..., Awaitable[T]],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        parent: Call[Any] | None,
-        started: float = 0.0,
+        started: float,
     ) -> None:
         self.plan = plan
         self.fn: Callable[..., Awaitable[T]] | None = fn
         self.args = args
         self.kwargs = kwargs
-        self.parent = parent
         self.started = started
+        self.parent: Call[Any] | None = None
         self.attempt = 0
         self.ended = False
         self.tries: tuple[tuple[object, ...], ...] = ()  # rows of `history.Tried`
+        self.sealed: tuple[tuple[object, str], ...] = ()  # what left engines further in with a final decision, and that decision
         self.ends = math.inf
         self.cutoff = math.inf  # seconds one attempt may take
         self.cancels = 0  # native cancellations already asked for when the call began

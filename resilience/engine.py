@@ -20,6 +20,7 @@ from resilience.env import Env
 from resilience.errors import Rejected, ResilienceError
 from resilience.events import CallFailedFast, CallRecovered, CallSucceeded, EngineNested, RetryGaveUp
 from resilience.history import keep_history
+from resilience.log import Quiet
 from resilience.outcome import Action, Failure
 from resilience.policies.idempotency import IdempotencyKey, checked_key
 from resilience.policies.retry import Retry
@@ -106,7 +107,7 @@ class Engine:
         >>> bots = await engine.call(client.get, "/api/v1/bots")
     """
 
-    __slots__ = ("_handler", "_nested", "_now", "_plan", "_quiet", "_repeats", "env", "policies", "rules")
+    __slots__ = ("_handler", "_nested", "_plan", "_repeats", "_run", "env", "policies", "rules")
 
     def __init__(
         self, policies: Sequence[Policy] = (), *, rules: Rules = http.RULES, name: str | None = None, env: Env | None = None
@@ -124,9 +125,8 @@ class Engine:
             handler = policy.bind(handler, self.env)
         self._handler = handler
         self._repeats = any(getattr(policy, "repeats", False) for policy in self.policies)
-        self._now = self.env.now
-        self._quiet = self.env.quiet
         self._nested: set[str] = set()
+        self._run = self._runner()
 
     @property
     def name(self) -> str:
@@ -136,7 +136,7 @@ class Engine:
     def __repr__(self) -> str:
         return f"<Engine {self.name}: {' > '.join(type(policy).__name__ for policy in self.policies) or 'no policies'}>"
 
-    async def call(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    def call(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """
         Run ``await fn(*args, **kwargs)`` through the policies.
 
@@ -153,48 +153,7 @@ class Engine:
             ResilienceError: On our own behalf: an open circuit, an exceeded deadline, a failed refresh.
             TypeError: *fn* is a sync function or a coroutine object.
         """
-        plan = self._plan
-        call = Call(plan, fn, args, kwargs, None)
-        call.started = self._now()
-        if self._repeats:
-            call.cancels = self.env.cancel_count()
-        outer = _get_running()
-        if outer is not None:
-            self._nest(call, outer)
-        if plan.deadline is not None:
-            call.end_by(call.started + plan.deadline, plan.deadline)
-        if plan.prepare is not None:
-            plan.prepare(call)
-        _set_running(call)
-        try:
-            outcome = await self._handler(call) if call.ends > call.started else out_of_time(call, "before")
-        except BaseException:
-            _over(call, acted=call.attempt > 0)
-            raise
-        if type(outcome) is Failure:
-            error = _failed(call, outcome)
-            if error is None:
-                return outcome.value  # type: ignore[return-value]  # a failing response is what fn returned
-            del outcome
-            try:
-                raise error
-            finally:
-                # The error's traceback holds this frame; the frame must not hold the error.
-                del error
-        if call.tries:
-            call.say(CallRecovered)
-            call.previous = None
-        elif call.started >= self._quiet.until and self._quiet.wanted(call.started):
-            call.say(CallSucceeded)
-        if call.parent is not None:
-            _tell_outer(call, acted=True)
-        if call.sealed:
-            call.sealed = ()
-        call.ended = True
-        call.fn = None
-        call.args = ()
-        call.kwargs = _NO_KWARGS
-        return outcome  # type: ignore[no-any-return]  # the handler's value is fn's
+        return self._run(fn, args, kwargs)
 
     def __call__(self, fn: Callable[P, Awaitable[T]], /) -> Callable[P, Coroutine[Any, Any, T]]:
         """
@@ -206,10 +165,10 @@ class Engine:
         if isinstance(fn, classmethod | staticmethod):
             return type(fn)(self(fn.__func__))  # written above @classmethod instead of below it
         _refuse_sync(fn)
-        call = self.call
+        run = self._run
 
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-            return await call(fn, *args, **kwargs)
+            return await run(fn, args, kwargs)
 
         functools.update_wrapper(wrapper, fn)
         wrapper.__name__ = getattr(wrapper, "__name__", None) or operation_name(fn).rpartition(".")[2]
@@ -269,6 +228,7 @@ class Engine:
         for slot in Engine.__slots__:
             setattr(view, slot, getattr(self, slot))
         view._plan = attrs.evolve(self._plan, **changes)
+        view._run = view._runner()
         return view
 
     def describe(self) -> str:
@@ -292,18 +252,78 @@ class Engine:
         msg = f"using: {setting} needs {kind.__name__} among the engine's policies, and there is none"
         raise ValueError(msg)
 
-    def _nest(self, call: Call[Any], outer: Call[Any] | None) -> None:
-        """Let *call* share in what the running call around it allows."""
-        while outer is not None and outer.ended:
-            outer = outer.parent
-        if outer is None:
-            return
+    def _runner(self) -> Callable[[Callable[..., Awaitable[T]], tuple[Any, ...], dict[str, Any]], Coroutine[Any, Any, T]]:
+        """
+        The way that each call of this view takes.  What is the same for all of them is looked up here, once.
+
+        It knows nothing of the view itself: a view that is made for one call must not be left to the garbage collector.
+        """
+        plan, handler, repeats, nested = self._plan, self._handler, self._repeats, self._nested
+        now, cancel_count, quiet = self.env.now, self.env.cancel_count, self.env.quiet
+        plain = plan.deadline is None and plan.prepare is None
+
+        async def run(fn: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
+            call = Call(plan, fn, args, kwargs, now())
+            if repeats:
+                call.cancels = cancel_count()
+            outer = _get_running()
+            while outer is not None and outer.ended:
+                outer = outer.parent
+            if outer is not None or not plain:
+                _settle(call, outer, nested)
+            _set_running(call)
+            try:
+                outcome = await handler(call) if call.ends > call.started else out_of_time(call, "before")
+            except BaseException:
+                _over(call, acted=call.attempt > 0)
+                raise
+            if type(outcome) is Failure:
+                error = _failed(call, outcome)
+                if error is None:
+                    return outcome.value  # type: ignore[return-value]  # a failing response is what fn returned
+                del outcome
+                try:
+                    raise error
+                finally:
+                    # The error's traceback holds this frame; the frame must not hold the error.
+                    del error
+            if call.tries or call.started >= quiet.until or call.parent is not None or call.sealed:
+                _succeeded(call, quiet)
+            call.ended = True
+            call.fn = None
+            call.args = ()
+            call.kwargs = _NO_KWARGS
+            return outcome  # type: ignore[no-any-return]  # the handler's value is fn's
+
+        return run
+
+
+def _settle(call: Call[Any], outer: Call[Any] | None, nested: set[str]) -> None:
+    """Put on *call* what is not the same for every call: what the one around it allows, what its view adds."""
+    plan = call.plan
+    if outer is not None:
         call.parent = outer
         if outer.ends < math.inf:
             call.end_by(outer.ends, outer.limit)
-        if outer.engine not in self._nested:
-            self._nested.add(outer.engine)
+        if outer.engine not in nested:
+            nested.add(outer.engine)
             call.say(EngineNested, outer=outer.engine)
+    if plan.deadline is not None:
+        call.end_by(call.started + plan.deadline, plan.deadline)
+    if plan.prepare is not None:
+        plan.prepare(call)
+
+
+def _succeeded(call: Call[Any], quiet: Quiet) -> None:
+    """Say so where it is of interest, and forget what led there."""
+    if call.tries:
+        call.say(CallRecovered)
+        call.previous = None
+    elif call.started >= quiet.until and quiet.wanted(call.started):
+        call.say(CallSucceeded)
+    if call.parent is not None:
+        _tell_outer(call, acted=True)
+    call.sealed = ()
 
 
 def _failed(call: Call[Any], failure: Failure) -> Exception | None:
