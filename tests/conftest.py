@@ -42,6 +42,6 @@ def anyio_backend(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def world() -> World:
     """Virtual time, fixed dice and a notebook of events; see `resilience.testing.World`."""
-    from resilience.testing import World  # noqa: PLC0415 - a test that asks for no world should not fail with it
+    from resilience.testing import World  # a test that asks for no world should not fail with it
 
     return World()
