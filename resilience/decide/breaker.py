@@ -257,8 +257,12 @@ class Closed(Era):
 
     def clean(self, now: float) -> bool:
         """Whether nothing that is remembered here speaks against the peer, so that forgetting it would change nothing."""
+        if self.run:
+            return False
+        if not self.window.failures:
+            return True
         self.roll(now)
-        return not self.run and not self.window.counts()[0]
+        return not self.window.counts()[0]
 
     def _doubt(self) -> tuple[int, int]:
         failures, attempts = counts = self.window.counts()

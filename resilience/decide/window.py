@@ -32,17 +32,18 @@ class Window:
 
     Attributes:
         ends: When the present slice is over; who reads the clock from then on must `roll`.
+        failures: Those ever counted, of any age.
         successes: ``next(window.successes)`` counts one.  Any thread may, without a lock.
     """
 
-    __slots__ = ("_base", "_failures", "_marks", "_reads", "_span", "ends", "successes")
+    __slots__ = ("_base", "_marks", "_reads", "_span", "ends", "failures", "successes")
 
     def __init__(self, span: float) -> None:
         self.ends = -math.inf
         self.successes = itertools.count()
         self._span = span
         self._reads = 0
-        self._failures = 0
+        self.failures = 0
         self._base = (0, 0)  # successes and failures before the window
         self._marks: list[tuple[float, int, int]] = []  # and before each slice in it, with the time it began
 
@@ -56,18 +57,18 @@ class Window:
         marks = self._marks
         while marks and marks[0][0] <= horizon:
             del marks[0]
-        marks.append((now, self._count(), self._failures))
+        marks.append((now, self._count(), self.failures))
         self._base = marks[0][1:]
         self.ends = now + width
 
     def fail(self) -> None:
         """Count one failure, in the present slice."""
-        self._failures += 1
+        self.failures += 1
 
     def counts(self) -> tuple[int, int]:
         """Failures, and attempts in all, within the window as of the latest `roll`."""
         successes, failures = self._base
-        failures = self._failures - failures
+        failures = self.failures - failures
         return failures, failures + self._count() - successes
 
     def _count(self) -> int:

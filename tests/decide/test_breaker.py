@@ -112,6 +112,29 @@ class TestTripping:
 
         assert "open" == vote(circuit, True, 31.0).name
 
+    def test_when_the_window_moves_on_a_success_knows_that_it_has_to_ask(self) -> None:
+        circuit = Circuit(Limits(minimum=10, window=30.0))
+        votes(circuit, "S" * 100, 0.0)
+        votes(circuit, "F" * 10, 20.0)
+        era = circuit.closed
+        assert era is not None
+        era.roll(31.0)
+
+        assert era.suspect
+        next(era.window.successes)
+        circuit.succeeded(era, 31.0)
+        assert "open" == circuit.era.name
+
+    def test_a_success_that_asks_late_is_not_held_against_failures_that_have_left_the_window(self) -> None:
+        circuit = Circuit(Limits(minimum=3, window=30.0))
+        votes(circuit, "FF", 0.0)
+        era = circuit.closed
+        assert era is not None
+        next(era.window.successes)
+        circuit.succeeded(era, 100.0)
+
+        assert "closed" == circuit.era.name
+
     def test_cancelled_attempts_are_no_votes(self) -> None:
         """B13."""
         circuit = Circuit(TRIPPING)
@@ -150,11 +173,12 @@ class TestTripping:
 
         assert "open" == vote(circuit, False, 2000.0).name
 
+    @settings(max_examples=500)
     @given(
-        st.text("SF", max_size=60),
-        st.integers(1, 20),
-        st.floats(0.01, 1.0),
-        st.none() | st.integers(1, 8),
+        st.text("SF", max_size=40),
+        st.integers(1, 8),
+        st.sampled_from([0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9, 1.0]),
+        st.none() | st.integers(1, 5),
     )
     def test_successes_that_ask_only_when_suspected_trip_at_the_same_vote_as_those_that_always_ask(
         self, pattern: str, minimum: int, ratio: float, consecutive: int | None
@@ -831,7 +855,7 @@ def _tally(era: Era) -> tuple[int, int, int]:
 
 
 TestInterleavings = Interleavings.TestCase
-TestInterleavings.settings = settings(max_examples=200, stateful_step_count=60, suppress_health_check=[HealthCheck.filter_too_much])
+TestInterleavings.settings = settings(max_examples=100, stateful_step_count=60, suppress_health_check=[HealthCheck.filter_too_much])
 
 
 class TestCircuits:
@@ -845,11 +869,11 @@ class TestCircuits:
         assert circuits.find("a", 0.0) is circuits.find("a", 1.0)
         assert circuits.find("a", 0.0) is not circuits.find("b", 0.0)
 
-    def test_a_million_keys_keep_the_registry_at_its_bound_and_the_open_circuit_in_it(self) -> None:
+    def test_many_keys_keep_the_registry_at_its_bound_and_the_open_circuit_in_it(self) -> None:
         circuits = Circuits(self.LIMITS, 1024)
         votes(circuits.find("down", 0.0), "FF")
         find = circuits.find
-        for number in range(1_000_000):
+        for number in range(10_000):
             find(number, 0.0)
 
         assert 1024 == len(circuits.kept)
@@ -978,8 +1002,8 @@ class TestCircuits:
 
     def test_without_a_key_all_are_isolated_those_to_come_included(self) -> None:
         circuits = Circuits(self.LIMITS, 1)
-        circuits.find("a", 0.0)
-        out = circuits.find("b", 0.0)
+        out = circuits.find("a", 0.0)
+        circuits.find("b", 0.0)
         circuits.isolate()
 
         assert ["isolated"] * 4 == [circuits.era(), circuits.era("a"), circuits.era("b"), circuits.era("c")]

@@ -68,6 +68,25 @@ def test_what_is_older_than_the_window_is_forgotten() -> None:
     assert (0, 0) == window.counts()
 
 
+def test_a_slice_is_forgotten_before_the_next_one_can_carry_it_out_of_the_window() -> None:
+    """Between two readings of the clock nothing is forgotten, so that it must be done in time."""
+    window = Window(SPAN)
+    window.roll(0.0)
+    window.fail()
+    window.roll(28.4)
+    assert (1, 1) == window.counts()
+
+    other = Window(SPAN)
+    other.roll(0.0)
+    other.fail()
+    other.roll(28.5)
+    assert (0, 0) == other.counts()
+
+    window.roll(29.9)
+    assert 31.4 == window.ends
+    assert (0, 0) == window.counts()
+
+
 def test_what_is_younger_than_nine_tenths_of_the_window_is_not_forgotten() -> None:
     window = Window(SPAN)
     window.roll(0.0)

@@ -541,6 +541,25 @@ class TestProbes:
         assert "ok" == await outcome(engine, script("ok"))
         assert "closed" == breaker.era()
 
+    @pytest.mark.parametrize("slow_after", [None, 20.0])
+    async def test_a_listener_that_raises_as_the_probes_begin_holds_no_probe(self, world: World, slow_after: float | None) -> None:
+        """D8: not even until the lease is over."""
+        sick = True
+
+        def emit(event: Any) -> None:
+            if sick and isinstance(event, BreakerHalfOpened):
+                raise ZeroDivisionError
+
+        engine, breaker = breaking(world, emit=emit, slow_after=slow_after)
+        await opened(engine)
+        await world.sleep(5)
+        assert ZeroDivisionError is await outcome(engine, script())
+        sick = False
+
+        assert "half_open" == breaker.era()
+        assert "ok" == await outcome(engine, script("ok"))
+        assert "closed" == breaker.era()
+
     async def test_a_probe_whose_coroutine_is_thrown_away_gives_its_place_back(self, world: World) -> None:
         """D8: as the collector does with the tasks of a loop that was abandoned."""
         engine, breaker = breaking(world)
@@ -741,6 +760,15 @@ class TestKeys:
         assert "open" == breaker.era("a")
         assert 2 == len(breaker._circuits.kept)
 
+    @pytest.mark.parametrize("slow_after", [None, 5.0])
+    async def test_of_many_keys_the_one_in_use_stays(self, world: World, slow_after: float | None) -> None:
+        engine, breaker = breaking(world, key=lambda call: call.args[0], max_keys=2, slow_after=slow_after)
+        for number in range(20):
+            await engine.call(script("ok"), "mine")
+            await engine.call(script("ok"), number)
+
+            assert "mine" in breaker._circuits.kept
+
     async def test_where_there_is_no_room_a_newcomer_passes(self, world: World) -> None:
         engine, breaker = breaking(world, key=lambda call: call.args[0], max_keys=1)
         with pytest.raises(Answer):
@@ -762,6 +790,19 @@ class TestKeys:
         assert 100 == len(breaker._circuits.kept)
         assert (tasks, threads) == (len(anyio.get_running_tasks()), threading.active_count())
         assert [] == world._alarms
+
+    def test_a_million_keys_keep_the_registry_at_its_bound_and_the_open_circuit_in_it(self) -> None:
+        breaker = CircuitBreaker(minimum=1, key=lambda call: call.args[1])
+        run = handler_of(breaker, Env(now=lambda: 0.0, emit=lambda event: None))
+        run(TestThreads.FAILED, "down")
+        find = breaker._circuits.find  # what a call with a new key does beyond one with an old one
+        for number in range(1_000_000):
+            find(number, 0.0)
+
+        assert 1024 == len(breaker._circuits.kept)
+        assert 0 == len(breaker._circuits._out)
+        assert "open" == breaker.era("down")
+        assert isinstance(run("never", "down"), Failure)
 
     async def test_a_key_that_is_no_key_is_an_error_of_whoever_wrote_the_function(self, world: World) -> None:
         engine, _ = breaking(world, key=lambda call: [])
@@ -840,8 +881,8 @@ class TestEvents:
         assert ["breaker.opened", "breaker.rejected"] == world.names("breaker.")
 
 
-def handler_of(breaker: CircuitBreaker, env: Env) -> Callable[[object], Any]:
-    """The breaker's handler around an operation that ends as its argument says, and a way to call it."""
+def handler_of(breaker: CircuitBreaker, env: Env) -> Callable[..., Any]:
+    """The breaker's handler around an operation that ends as its first argument says, and a way to call it."""
 
     async def inner(call: Call[Any]) -> Any:
         return call.args[0]
@@ -849,9 +890,9 @@ def handler_of(breaker: CircuitBreaker, env: Env) -> Callable[[object], Any]:
     handler = breaker.bind(inner, env)
     plan = Plan(engine="test", env=env, rules=http.RULES)
 
-    def run(result: object) -> Any:
+    def run(*args: object) -> Any:
         try:
-            handler(Call(plan, inner, (result,), {}, None)).send(None)  # type: ignore[attr-defined]  # a coroutine that never suspends
+            handler(Call(plan, inner, args, {}, 0.0)).send(None)  # type: ignore[attr-defined]  # a coroutine that never suspends
         except StopIteration as stop:
             return stop.value
         raise AssertionError("it suspended")
@@ -923,7 +964,7 @@ class TestThreads:
 
         def work() -> None:
             for _ in range(100):
-                one = handler(Call(plan, inner, (), {}, None))
+                one = handler(Call(plan, inner, (), {}, 0.0))
                 running.append(one)
                 with contextlib.suppress(StopIteration):  # a rejection does not suspend
                     one.send(None)  # type: ignore[attr-defined]  # a coroutine
@@ -951,20 +992,11 @@ class TestThreads:
 
     def test_keys_come_and_go_in_eight_threads_without_error(self) -> None:
         breaker = CircuitBreaker(minimum=2, max_keys=16, key=lambda call: call.args[1])
-        env = Env(emit=lambda event: None)
-
-        async def inner(call: Call[Any]) -> Any:
-            return call.args[0]
-
-        handler = breaker.bind(inner, env)
-        plan = Plan(engine="test", env=env, rules=http.RULES)
+        run = handler_of(breaker, Env(emit=lambda event: None))
 
         def work() -> None:
             for turn in range(2000):
-                try:
-                    handler(Call(plan, inner, (self.FAILED if turn % 5 == 0 else "ok", turn % 100), {}, None)).send(None)  # type: ignore[attr-defined]
-                except StopIteration:
-                    pass
+                run(self.FAILED if turn % 5 == 0 else "ok", turn % 100)
                 if turn % 500 == 0:
                     breaker.isolate(turn % 7)
                     breaker.reset(turn % 7)
