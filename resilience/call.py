@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Awaitable, Callable, Hashable
 from contextvars import ContextVar
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
@@ -23,7 +23,7 @@ from resilience.history import behind_of
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
 from resilience.reading.shape import request_of
 
-__all__ = ["Call", "Plan", "current", "running"]
+__all__ = ["Call", "Keys", "Plan", "current", "running"]
 
 T = TypeVar("T")
 
@@ -67,6 +67,24 @@ class Plan:
     translate: Callable[[Call[Any], ResilienceError], ResilienceError] | None = None
 
 
+class Keys(Protocol):
+    """What a call asks of the policy that gives it its idempotency key."""
+
+    @property
+    def header(self) -> str:
+        """The header the key goes into."""
+        ...
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """The methods of requests that are to have one."""
+        ...
+
+    def mint(self, call: Call[Any], /) -> tuple[str, str]:
+        """A key for *call*, and a word on where it is from."""
+        ...
+
+
 class Call(Generic[T]):
     """
     The call that is running: `current` returns it inside a wrapped function.
@@ -87,6 +105,7 @@ class Call(Generic[T]):
     __slots__ = (
         "__dict__",
         "__weakref__",
+        "_key",
         "args",
         "attempt",
         "cancels",
@@ -95,9 +114,11 @@ class Call(Generic[T]):
         "ended",
         "ends",
         "fn",
+        "key_taken",
+        "keys",
         "kwargs",
-        "mint",
         "parent",
+        "peer",
         "plan",
         "sealed",
         "started",
@@ -106,7 +127,6 @@ class Call(Generic[T]):
 
     limit: float | None = None  # the deadline in seconds, for messages
     origins: frozenset[str] | None = None  # the token is for these only; None: for the first request's
-    peer: Hashable = None
     method: str | None = None
     path: str | None = None
     label: str | None = None  # what an adapter calls the operation where the user gave no name
@@ -114,16 +134,11 @@ class Call(Generic[T]):
     previous: Failure | None = None  # the latest failed attempt
     final: str | None = None  # why no engine further out may repeat this call
     unsafe_inside: bool = False  # an attempt did something inside that a repeat would do again
-    key_header: str | None = None
-    key_methods: frozenset[str] = frozenset()
-    key_taken: bool = False
-    key_source: str = ""
     closer: Callable[[Failure], Awaitable[None]] | None = None  # an adapter's own way to close what is thrown away
     renewals: int = 0  # repeats after a refresh, which cost no attempt
     delays: dict[bool, tuple[int, float]] | None = None  # throttled or not: retries so far, and the latest delay
     repeats: int = 0  # by this call, and by calls inside it that share its allowance
     refreshed: frozenset[int] = frozenset()  # credentials renewed on this call's account, by id
-    _key: str | None = None
     _id: str | None = None
     _operation: str | None = None
     _ordinals: dict[tuple[int, str], int] | None = None
@@ -150,7 +165,10 @@ class Call(Generic[T]):
         self.cutoff = math.inf  # seconds one attempt may take
         self.cancels = 0  # native cancellations already asked for when the call began
         self.credential: Held | None = None  # the token this attempt goes with
-        self.mint: Callable[[Call[Any]], tuple[str, str]] | None = None  # the idempotency policy's: key and source
+        self.peer: Hashable = None
+        self.keys: Keys | None = None  # the idempotency policy, where there is one
+        self.key_taken = False
+        self._key: tuple[str, str] | None = None  # and its source
 
     def __repr__(self) -> str:
         return f"<Call {self.operation}: attempt {self.attempt}{', ended' if self.ended else ''}>"
@@ -187,7 +205,17 @@ class Call(Generic[T]):
     @property
     def idempotency_key(self) -> str | None:
         """The call's idempotency key once it was taken, else None.  Looking takes nothing."""
-        return self._key if self.key_taken else None
+        return self._key[0] if self.key_taken and self._key is not None else None
+
+    @property
+    def key_header(self) -> str | None:
+        """The header that keys go into, where an `IdempotencyKey` policy says so."""
+        return None if self.keys is None else self.keys.header
+
+    @property
+    def key_methods(self) -> frozenset[str]:
+        """The methods of requests that are to have a key; none without an `IdempotencyKey` policy."""
+        return frozenset() if self.keys is None else self.keys.methods
 
     def take_key(self) -> str:
         """
@@ -205,16 +233,16 @@ class Call(Generic[T]):
     def peek_key(self) -> str:
         """The key without taking it: for deriving the keys of calls further in."""
         if self._key is None:
-            if self.mint is None:
+            if self.keys is None:
                 msg = f"{self.operation}: engine {self.engine!r} has no IdempotencyKey policy to take a key from"
                 raise LookupError(msg)
-            self._key, self.key_source = self.mint(self)
-        return self._key
+            self._key = self.keys.mint(self)
+        return self._key[0]
 
     def adopt_key(self, key: str) -> None:
         """Count as keyed by *key*, which the caller has put on the request without us."""
-        if self._key != key or not self.key_taken:
-            self._key, self.key_source, self.key_taken = key, "header", True
+        if key != self.idempotency_key:
+            self._key, self.key_taken = (key, "header"), True
             self.say(KeyTaken, source="header")
 
     def follow(self, earlier: Call[Any]) -> None:
@@ -224,7 +252,7 @@ class Call(Generic[T]):
         It has the same id, key, clock and deadline, and what *earlier* left of repeats and refreshes.  The hop itself is no repeat.
         """
         self._id = earlier.id
-        self._key, self.key_source = earlier._key, earlier.key_source
+        self._key = earlier._key
         self.started = earlier.started
         self.end_by(earlier.ends, earlier.limit)
         self.attempt = earlier.attempt
@@ -272,9 +300,9 @@ class Call(Generic[T]):
             return said
         if self.unsafe_inside:
             return False
-        if self.key_taken:
+        if self.key_taken and self._key is not None:
             method = self.plan.method or self.method
-            return self.key_source not in {"minted", "header"} or (method is not None and method.upper() in _IDEMPOTENT)
+            return self._key[1] not in {"minted", "header"} or (method is not None and method.upper() in _IDEMPOTENT)
         return self._harmless(failure, None)
 
     def _harmless(self, failure: Failure | None, key_header: str | None) -> bool:
@@ -320,9 +348,11 @@ class Call(Generic[T]):
             await _close(failure, self.plan.env)
 
     def say(self, kind: type[Event], failure: Failure | None = None, **facts: Any) -> None:
-        """Emit an event of *kind* about this call, and about *failure* if one is given."""
+        """Emit an event of *kind* about this call, and about *failure* if one is given; at debug level only if anybody wants to hear it."""
         env = self.plan.env
         now = env.now()
+        if kind.level == "debug" and not env.quiet.wanted(now):
+            return
         if failure is not None:
             facts.update(judged(failure))
         env.emit(

@@ -319,7 +319,7 @@ def _succeeded(call: Call[Any], quiet: Quiet) -> None:
     if call.tries:
         call.say(CallRecovered)
         call.previous = None
-    elif call.started >= quiet.until and quiet.wanted(call.started):
+    elif call.started >= quiet.until:
         call.say(CallSucceeded)
     if call.parent is not None:
         _tell_outer(call, acted=True)

@@ -23,12 +23,12 @@ from resilience.events import Event
 __all__ = ["Quiet", "emit", "quiet", "refresh"]
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
-_RECHECK = 1.0  # seconds for which "nobody wants successes" is believed
+_RECHECK = 1.0  # seconds for which "nobody wants to hear it" is believed
 
 
 class Quiet:
     """
-    Until when clean successes need not be told.
+    Until when nobody wants to hear what is told at debug level only.
 
     One comparison on the happy path, ``call.started >= quiet.until``, both skips the event and has the question asked again in time.
     This one is never quiet: a listener of the user's own hears everything.
@@ -40,7 +40,7 @@ class Quiet:
         self.until = -math.inf
 
     def wanted(self, now: float) -> bool:  # noqa: ARG002 - the process's own log needs to know
-        """Whether a success that began at *now* is to be told."""
+        """Whether an event of debug level is to be told."""
         return True
 
 

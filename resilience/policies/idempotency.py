@@ -128,22 +128,22 @@ class IdempotencyKey:
     header: str = attrs.field(default="Idempotency-Key", kw_only=True, validator=_header)
     methods: frozenset[str] = attrs.field(default=frozenset({"POST", "PUT", "PATCH"}), kw_only=True, converter=_methods, validator=_tokens)
 
-    def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:
+    def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:  # noqa: ARG002 - the shape of Policy
         """Let the calls of *inner* take a key."""
-        header, methods, unique = self.header, self.methods, env.unique
-
-        def mint(call: Call[Any]) -> tuple[str, str]:
-            key, source = _key(call) or (unique(16), "minted")
-            call.say(KeyTaken, source=source)
-            return key, source
 
         def keyed(call: Call[T]) -> Awaitable[T | Failure]:
-            call.mint = mint
-            call.key_header = header
-            call.key_methods = methods
+            call.keys = self
             return inner(call)
 
         return keyed
+
+    def mint(self, call: Call[Any]) -> tuple[str, str]:
+        """The key of *call*, and where it is from."""
+        env = call.plan.env
+        minted = _key(call) or (env.unique(16), "minted")
+        if call.started >= env.quiet.until:
+            call.say(KeyTaken, source=minted[1])
+        return minted
 
 
 def _key(call: Call[Any]) -> tuple[str, str] | None:
@@ -161,7 +161,7 @@ def _key(call: Call[Any]) -> tuple[str, str] | None:
             raise ValueError(msg)
         return derived_key(label, plan.key_from), "derived"
     outer = call.parent
-    if outer is not None and not outer.ended and outer.mint is not None:
+    if outer is not None and not outer.ended and outer.keys is not None:
         # The outer call may be repeated, and must then send the same keys again, in the order in which it began its calls.
         label = label or call.operation
         return derived_key(label, (outer.peek_key(), outer.next_ordinal(label))), "nested"

@@ -135,7 +135,7 @@ class RefreshToken:
 
     def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:
         """Give each attempt of *inner* its token."""
-        credential = self._credential
+        credential, origins = self._credential, self.origins
 
         async def refreshing(call: Call[T]) -> T | Failure:
             held = credential.held
@@ -147,7 +147,8 @@ class RefreshToken:
                     return await inner(call)
                 held = ready
             call.credential = held
-            call.origins = self.origins
+            if origins is not None:
+                call.origins = origins
             outcome: T | Failure = await inner(call)
             if type(outcome) is not Failure:
                 held.worked = True
