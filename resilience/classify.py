@@ -7,6 +7,7 @@ status, status class, exception type, default.  The verdict names the entry that
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ import attrs
 
 from resilience.errors import AttemptTimedOut, ResilienceError
 from resilience.outcome import Action, Blame, Signal, Verdict
+from resilience.reading.peek import names as names_of
 
 __all__ = ["CodeKey", "ErrorKey", "Rules", "StatusKey"]
 
@@ -24,7 +26,8 @@ StatusKey = int | str
 ErrorKey = type[BaseException] | str
 """An exception class, or ``"package.ClassName"`` for one that is not to be imported."""
 
-_CLASSES = {f"{hundreds}xx": hundreds * 100 for hundreds in range(1, 6)}
+_CLASSES = frozenset(f"{hundreds}xx" for hundreds in range(1, 6))
+_UNNAMED = attrs.fields(Verdict).rule.default
 # Of the leaves of an exception group the gravest decides.
 _GRAVITY = {Action.FAIL_FAST: 0, Action.REFRESH_TOKEN: 1, Action.RETRY: 2}
 
@@ -40,17 +43,21 @@ def _checked_entry(field: str, key: object, entry: object) -> Verdict:
         except ValueError:
             known = ", ".join(repr(action.value) for action in Action)
             raise _fail(field, key, f"unknown action {entry!r}; known are {known}") from None
-    if not isinstance(entry, Verdict):
+    if not isinstance(entry, Verdict) or not isinstance(entry.action, Action):
         raise _fail(field, key, f"expected retry(), fail_fast(), refresh_token() or an action, got {entry!r}")
     return entry
 
 
-def _status_key(key: object) -> int:
-    """The int under which a status (401) or a class of them (``"4xx"``) is kept; classes lie below zero."""
+def _status_key(key: object) -> StatusKey:
+    """A status, or a class of them in lower case."""
     if isinstance(key, str) and key.lower() in _CLASSES:
-        return -_CLASSES[key.lower()]
+        return key.lower()
+    return _status("by_status", key)
+
+
+def _status(field: str, key: object) -> int:
     if isinstance(key, bool) or not isinstance(key, int) or not 100 <= key <= 599:  # noqa: PLR2004 - the range of HTTP statuses
-        raise _fail("by_status", key, "no status; expected 100 to 599, or a class such as '5xx'")
+        raise _fail(field, key, "no status; expected 100 to 599, or a class such as '5xx'")
     return int(key)
 
 
@@ -58,8 +65,8 @@ def _code_key(key: object) -> CodeKey:
     match key:
         case str() if key:
             return key
-        case (int() as status, str() as code) if code:
-            return _status_key(status), code
+        case (status, str() as code) if code:
+            return _status("by_code", status), code
     raise _fail("by_code", key, "expected a code, or (status, code)")
 
 
@@ -70,7 +77,7 @@ def _kind_key(key: object) -> str:
 
 
 def _error_key(key: object) -> ErrorKey:
-    if isinstance(key, str) and key:
+    if isinstance(key, str) and "." in key.strip("."):
         return key
     if isinstance(key, type) and issubclass(key, BaseException):
         if not issubclass(key, Exception):
@@ -84,7 +91,53 @@ def _names(kind: type[BaseException], family: type[BaseException] = BaseExceptio
     for base in kind.__mro__:
         if issubclass(base, family):
             yield base
-            yield f"{base.__module__.partition('.')[0]}.{base.__qualname__}"
+            yield from names_of(base)[:1]
+
+
+_TABLES: Mapping[str, tuple[str, Callable[[object], Any]]] = {
+    "by_code": ("code", _code_key),
+    "by_kind": ("kind", _kind_key),
+    "by_status": ("status", _status_key),
+    "by_error": ("error", _error_key),
+}
+
+
+class _Checked(dict[Any, Verdict]):
+    """A table that was checked already: dialects are made while `resilience` is imported, which is to be cheap."""
+
+    __slots__ = ()
+
+
+def _checked_table(name: str, field: str, table: object, *, anew: bool) -> _Checked:
+    """The table with keys in their one form and entries that name their rule; *anew* also where they name one already."""
+    if isinstance(table, _Checked) and not anew:
+        return table
+    if not isinstance(table, Mapping):
+        raise ValueError(f"{field}: expected a mapping to verdicts, got {table!r}")  # noqa: TRY004 - one kind of error for one kind of mistake
+    word, key_of = _TABLES[field]
+    checked = _Checked()
+    for key, entry in table.items():
+        verdict = _checked_entry(field, key, entry)
+        if anew or verdict.rule == _UNNAMED:
+            verdict = attrs.evolve(verdict, rule=f"{name}: {word} {_shown(key)}")
+        checked[key_of(key)] = verdict
+    return checked
+
+
+def _checked_default(name: str, entry: object, *, anew: bool) -> Verdict:
+    verdict = _checked_entry("default", "default", entry)
+    return attrs.evolve(verdict, rule=f"{name}: default") if anew or verdict.rule == _UNNAMED else verdict
+
+
+def _dialect(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:  # noqa: ARG001 - a validator's shape
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"name: expected the dialect's name, got {value!r}")
+
+
+def _plain_function(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:  # noqa: ARG001 - a validator's shape
+    # Classifying is pure and must not wait: what has to be awaited belongs into the operation.
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        raise ValueError(f"{attribute.name}: expected a plain function, not an async one, got {value!r}")
 
 
 Table = Mapping[Any, Verdict]
@@ -96,7 +149,7 @@ class Rules:
     """
     A dialect: what each failure of one API calls for.
 
-    Build one from another with `extend`; the constructor is for the base of all.  The same rules may serve any number of engines.
+    Build one from another with `extend`; the constructor makes one that stands on nothing.  The same rules may serve any number of engines.
 
     Args:
         name: The dialect's name, as verdicts and logs show it.
@@ -112,15 +165,20 @@ class Rules:
         ValueError: An unknown action, a status that is none, a key of the wrong form; the message names field, key and value.
     """
 
-    name: str
+    name: str = attrs.field(validator=_dialect)
     by_code: Table = attrs.field(factory=dict)
     by_kind: Table = attrs.field(factory=dict)
     by_status: Table = attrs.field(factory=dict)
     by_error: Table = attrs.field(factory=dict)
     default: Verdict = attrs.field(default=Verdict(Action.FAIL_FAST, rule="default", blames=Blame.CALLER))
-    by_result: Reader | None = None
-    creates_nothing: Callable[[str, str], bool] | None = None
+    by_result: Reader | None = attrs.field(default=None, validator=_plain_function)
+    creates_nothing: Callable[[str, str], bool] | None = attrs.field(default=None, validator=_plain_function)
     _by_type: dict[type[BaseException], Verdict | None] = attrs.field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        for field in _TABLES:
+            object.__setattr__(self, field, _checked_table(self.name, field, getattr(self, field), anew=False))
+        object.__setattr__(self, "default", _checked_default(self.name, self.default, anew=False))
 
     def extend(
         self,
@@ -142,28 +200,17 @@ class Rules:
         Raises:
             ValueError: As for the class.
         """
-        if not isinstance(name, str) or not name:
-            msg = f"name: expected the dialect's name, got {name!r}"
-            raise ValueError(msg)
-
-        def labelled(field: str, word: str, key: object, entry: object) -> Verdict:
-            return attrs.evolve(_checked_entry(field, key, entry), rule=f"{name}: {word} {_shown(key)}")
-
-        codes = {_code_key(key): labelled("by_code", "code", key, entry) for key, entry in (by_code or {}).items()}
-        kinds = {_kind_key(key): labelled("by_kind", "kind", key, entry) for key, entry in (by_kind or {}).items()}
-        statuses = {_status_key(key): labelled("by_status", "status", key, entry) for key, entry in (by_status or {}).items()}
-        errors = {_error_key(key): labelled("by_error", "error", key, entry) for key, entry in (by_error or {}).items()}
+        given = {"by_code": by_code, "by_kind": by_kind, "by_status": by_status, "by_error": by_error}
+        tables: dict[str, Any] = {
+            field: _Checked(getattr(self, field) | _checked_table(name, field, {} if table is None else table, anew=True))
+            for field, table in given.items()
+        }
         return Rules(
             name=name,
-            by_code={**self.by_code, **codes},
-            by_kind={**self.by_kind, **kinds},
-            by_status={**self.by_status, **statuses},
-            by_error={**self.by_error, **errors},
-            default=self.default
-            if default is None
-            else attrs.evolve(_checked_entry("default", "default", default), rule=f"{name}: default"),
+            default=self.default if default is None else _checked_default(name, default, anew=True),
             by_result=by_result or self.by_result,
             creates_nothing=creates_nothing or self.creates_nothing,
+            **tables,
         )
 
     def classify(self, signal: Signal) -> Verdict:
@@ -182,7 +229,7 @@ class Rules:
         if found is None and signal.should_retry is not None:
             found = self._told(signal)
         if found is None and status is not None:
-            found = self.by_status.get(status) or self.by_status.get(-(status // 100 * 100))
+            found = self.by_status.get(status) or self.by_status.get(f"{status // 100}xx")
         if found is None and signal.raised is not None:
             found = self._by_class(signal.raised)
         return self.default if found is None else found

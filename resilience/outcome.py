@@ -12,6 +12,8 @@ from typing import final
 
 import attrs
 
+from resilience import settings
+
 __all__ = ["Action", "Blame", "Failure", "Phase", "Signal", "Verdict", "fail_fast", "refresh_token", "retry"]
 
 
@@ -55,13 +57,11 @@ class Verdict:
         blames: Whom it speaks against.
     """
 
-    action: Action
+    action: Action = attrs.field(validator=attrs.validators.instance_of(Action))
     rule: str = "unnamed"
-    attempts: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional([attrs.validators.instance_of(int), attrs.validators.ge(1)])
-    )
-    throttled: bool = False
-    blames: Blame = Blame.PEER
+    attempts: int | None = attrs.field(default=None, validator=attrs.validators.optional(settings.count))
+    throttled: bool = attrs.field(default=False, validator=settings.flag)
+    blames: Blame = attrs.field(default=Blame.PEER, validator=attrs.validators.instance_of(Blame))
 
 
 def retry(*, attempts: int | None = None, throttled: bool = False, blames: Blame = Blame.PEER) -> Verdict:
