@@ -14,6 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
 
+from resilience import log
 from resilience.classify import Rules
 from resilience.decide.credentials import Held
 from resilience.env import Env
@@ -355,17 +356,19 @@ class Call(Generic[T]):
             return
         if failure is not None:
             facts.update(judged(failure))
-        env.emit(
-            kind(
-                engine=self.plan.engine,
-                operation=self.operation,
-                call=self.id,
-                attempt=self.attempt,
-                elapsed=now - self.started,
-                seconds_left=None if self.ends == math.inf else max(0.0, self.ends - now),
-                **facts,
-            )
+        event = kind(
+            engine=self.plan.engine,
+            operation=self.operation,
+            call=self.id,
+            attempt=self.attempt,
+            elapsed=now - self.started,
+            seconds_left=None if self.ends == math.inf else max(0.0, self.ends - now),
+            **facts,
         )
+        try:
+            env.emit(event)
+        except Exception:  # noqa: BLE001 - whatever a listener, a processor or a handler raises: a broken log must not break the call
+            log.complain(event)
 
 
 def judged(failure: Failure) -> dict[str, Any]:

@@ -23,6 +23,10 @@ from resilience.log import Quiet
 __all__ = ["Env"]
 
 
+def _heard_by(env: Env) -> Quiet:
+    return log.quiet if env.emit is log.emit else Quiet()
+
+
 @attrs.frozen(eq=False)
 class Env:
     """
@@ -55,8 +59,4 @@ class Env:
     waiter: Callable[[], Waiter] = backend.waiter
     cancel_count: Callable[[], int] = backend.cancel_count
     cancellation_pending: Callable[[int], bool] = backend.cancellation_pending
-    quiet: Quiet = attrs.field(init=False)
-
-    @quiet.default
-    def _heard_by(self) -> Quiet:
-        return log.quiet if self.emit is log.emit else Quiet()
+    quiet: Quiet = attrs.field(init=False, default=attrs.Factory(_heard_by, takes_self=True))

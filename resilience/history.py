@@ -9,6 +9,7 @@ them, alive.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import attrs
 
@@ -58,8 +59,8 @@ def history(outcome: object) -> tuple[Tried, ...]:
         The attempts of the nearest engine call found; empty where there was none.
     """
     for one in behind_of(outcome):
-        kept = getattr(one, "__dict__", {}).get(_HISTORY)
-        if isinstance(kept, tuple):
+        kept: tuple[tuple[Any, ...], ...] | None = getattr(one, "__dict__", {}).get(_HISTORY)
+        if kept is not None:
             return tuple(Tried(*row) for row in kept)
     return ()
 
@@ -84,7 +85,8 @@ def behind_of(outcome: object) -> Iterator[object]:
         seen.add(id(one))
         yield one
         if isinstance(one, BaseExceptionGroup):
-            todo.extend(one.exceptions)
+            members: tuple[BaseException, ...] = one.exceptions
+            todo.extend(members)
         if isinstance(one, BaseException):
             todo.append(one.__cause__)
             todo.append(one.__context__)

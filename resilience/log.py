@@ -20,7 +20,7 @@ import structlog
 
 from resilience.events import Event
 
-__all__ = ["Quiet", "emit", "quiet", "refresh"]
+__all__ = ["Quiet", "complain", "emit", "fields", "quiet", "refresh"]
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 _RECHECK = 1.0  # seconds for which "nobody wants to hear it" is believed
@@ -64,16 +64,18 @@ _stdlib = logging.getLogger("resilience")
 
 
 def emit(event: Event) -> None:
-    """Write *event* as one line.  Never raises: a broken log must not break the call."""
+    """Write *event* as one line."""
     global _sink  # noqa: PLW0603 - the one process-wide choice
-    try:
-        if _sink is None:
-            _sink = _chosen()
-        _sink(event.level, event.name, fields(event))
-    except Exception:  # noqa: BLE001 - whatever a processor or a handler raises
-        if logging.raiseExceptions and sys.stderr is not None:
-            sys.stderr.write(f"resilience: could not log {event.name}\n")
-            traceback.print_exc()
+    if _sink is None:
+        _sink = _chosen()
+    _sink(event.level, event.name, fields(event))
+
+
+def complain(event: Event) -> None:
+    """Say on stderr that *event* could not be told, and why, as the standard library does for its handlers."""
+    if logging.raiseExceptions and sys.stderr is not None:
+        sys.stderr.write(f"resilience: could not log {event.name}\n")
+        traceback.print_exc()
 
 
 def fields(event: Event) -> dict[str, Any]:

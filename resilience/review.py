@@ -19,7 +19,7 @@ def _first(policies: Sequence[object], kind: type) -> int | None:
 
 def refusals(policies: Sequence[object]) -> list[str]:
     """Why this order cannot work, with the numbers; empty if it can."""
-    found = []
+    found: list[str] = []
     for kind in (Retry, RefreshToken, IdempotencyKey, Deadline, AttemptTimeout):
         places = [index for index, policy in enumerate(policies) if isinstance(policy, kind)]
         if len(places) > 1:
@@ -51,7 +51,7 @@ def _places(places: Sequence[int]) -> str:
 
 def doubts(policies: Sequence[object]) -> list[str]:
     """What looks wrong with this order, though it works; empty if nothing does."""
-    found = []
+    found: list[str] = []
     retry, refresh, breaker = _first(policies, Retry), _first(policies, RefreshToken), _first(policies, CircuitBreaker)
     deadline = next((policy for policy in policies if isinstance(policy, Deadline)), None)
     timeout = next((policy for policy in policies if isinstance(policy, AttemptTimeout)), None)

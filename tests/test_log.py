@@ -270,6 +270,16 @@ async def test_a_broken_log_does_not_break_the_call(configured: bool, capsys: py
     assert "resilience: could not log retry.gave_up" in capsys.readouterr().err
 
 
+async def test_a_listener_that_raises_changes_nothing_for_the_caller(capsys: pytest.CaptureFixture[str]) -> None:
+    """D22, B52."""
+
+    def broken(event: Event) -> None:
+        raise ZeroDivisionError(event.name)
+
+    assert "ok" == await engine(attrs.evolve(REAL, emit=broken)).call(script(Busy(), "ok"))
+    assert "resilience: could not log retry.scheduled" in capsys.readouterr().err
+
+
 async def test_a_listener_of_ones_own_hears_clean_successes_too() -> None:
     heard: list[Event] = []
     await engine(attrs.evolve(Env(), emit=heard.append)).call(script("ok"))

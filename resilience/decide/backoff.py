@@ -11,7 +11,7 @@ Reference:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 import attrs
 
@@ -173,9 +173,9 @@ class Fibonacci:
         return jittered(min(self.cap, ceiling), draw, self.jitter)
 
 
-def _delays(values: Iterable[float]) -> tuple[float, ...]:
+def _delays(values: Any) -> tuple[float, ...]:
     # What is no list of numbers goes to the validator as the one delay it is, and is refused there by name.
-    return tuple(values) if isinstance(values, Iterable) and not isinstance(values, str) else (values,)
+    return tuple(cast("Iterable[float]", values)) if isinstance(values, Iterable) and not isinstance(values, str) else (values,)
 
 
 def _each_is_seconds(instance: object, attribute: attrs.Attribute[Any], value: Sequence[float]) -> None:

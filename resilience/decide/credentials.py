@@ -64,7 +64,7 @@ class Flight:
     replaces: Held | None
     until: float
     early: bool
-    waiters: list[Any] = attrs.field(factory=list)
+    waiters: list[Any] = attrs.field(factory=list[Any])
     done: bool = False
     crash: Crash | None = None
 

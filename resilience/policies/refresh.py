@@ -121,7 +121,7 @@ class RefreshToken:
     origins: frozenset[str] | None = attrs.field(default=None, kw_only=True, converter=_origins, validator=_no_path)
     _credential: Credential = attrs.field(init=False, repr=False)
     _lock: threading.Lock = attrs.field(init=False, repr=False, factory=threading.Lock)
-    _given: list[Token] = attrs.field(init=False, repr=False, factory=list)
+    _given: list[Token] = attrs.field(init=False, repr=False, factory=list[Token])
 
     def __attrs_post_init__(self) -> None:
         credential = Credential(self.timeout + _GRACE, self.early, self.cooldown)
