@@ -468,7 +468,7 @@ class Adapter:
 
     def _copy(self, request: Any, headers: Any, extensions: dict[str, Any], ride: Ride) -> Any:
         stream = request.stream
-        if not isinstance(stream, _Once) and not self._library.rewinds(stream):
+        if not isinstance(stream, _Once) and isinstance(stream, self._library.http.AsyncByteStream) and not self._library.rewinds(stream):
             if ride.body is None or ride.body.stream is not stream:
                 ride.body = self._library.once(stream, self._library.http.StreamConsumed)
             stream = ride.body
@@ -498,9 +498,8 @@ class Adapter:
         response.stream = drained
         response.extensions[_DRAINED] = drained
         await drained.fill(LARGEST, max(0.0, min(_DRAIN_SECONDS, _DRAIN_SHARE * left)), self._read_timeout)
-        body = _decoded(b"".join(drained.parts), response.headers.get("content-encoding", ""))
-        if body is not None:
-            response._body = body  # noqa: SLF001 - a place of ours, where `resilience.reading` looks for one
+        # A place of ours, where `resilience.reading` looks for a body.
+        response._body = _decoded(b"".join(drained.parts), response.headers.get("content-encoding", ""))  # noqa: SLF001
 
     async def _finish(self, response: Any, drained: _Drained, call: Call[Any]) -> None:
         """Read what is left of a failed response that was not repeated, for a caller who does not stream."""
@@ -605,30 +604,22 @@ def _is_loaded(response: Any) -> bool:
     return hasattr(response, "_content")
 
 
-def _decoded(raw: bytes, header: str) -> bytes | None:
+def _decoded(raw: bytes, header: str) -> bytes:
     """
-    The first 64 KiB of a body, its content codings undone.
+    A body with its content codings undone, as far as 64 KiB and one byte: enough to be read, or to be seen to be too long for that.
 
-    Returns:
-        None where a coding is not known here, or the body is not encoded as it claims.
+    A coding that is not known here, or was not applied as the header claims, is left as it is.
     """
     codings = [coding for part in header.lower().split(",") if (coding := part.strip()) not in {"", "identity"}]
-    if len(codings) > _CODINGS:
-        return None
-    for coding in reversed(codings):
-        inflated = _inflated(raw, _WINDOWS.get(coding, ()))
-        if inflated is None:
-            return None
-        raw = inflated
+    for coding in reversed(codings[-_CODINGS:]):
+        for window in _WINDOWS.get(coding, ()):
+            with contextlib.suppress(zlib.error):
+                raw = zlib.decompressobj(window).decompress(raw, LARGEST + 1)
+                break
+        else:
+            break
     return raw
 
 
 # RFC 9110, 8.4.1: "deflate" is the zlib format, and by a widespread mistake the bare one.
-_WINDOWS: Final[dict[str, tuple[int, ...]]] = {"gzip": (31,), "x-gzip": (31,), "deflate": (15, -15)}
-
-
-def _inflated(raw: bytes, windows: tuple[int, ...]) -> bytes | None:
-    for window in windows:
-        with contextlib.suppress(zlib.error):
-            return zlib.decompressobj(window).decompress(raw, LARGEST + 1)  # one more than is parsed: what is cut off must not parse
-    return None
+_WINDOWS: Final[dict[str, tuple[int, ...]]] = {"gzip": (31,), "deflate": (15, -15)}

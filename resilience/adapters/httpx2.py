@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import httpx2
 
@@ -144,13 +144,16 @@ class ResilientTransport(httpx2.AsyncBaseTransport):
         response: httpx2.Response = await self._adapter.handle(request, self._transport)
         return response
 
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:  # noqa: ARG002 - the shape of a sync transport
+    def handle_request(self, request: httpx2.Request) -> NoReturn:  # noqa: ARG002 - what a sync client calls
         """
         Refuse to serve a sync client.
 
         Raises:
             TypeError: Always.
         """
+        self.__enter__()
+
+    def __enter__(self) -> NoReturn:
         raise TypeError("ResilientTransport: engines are async only; use it in an httpx2.AsyncClient")
 
     async def __aenter__(self) -> Self:

@@ -1,0 +1,303 @@
+"""What becomes of a failed response: read as far as it helps, handed on whole, let go of before any wait."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import time
+import zlib
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+
+from resilience import CircuitBreaker, Deadline, Engine, IdempotencyKey, Retry, read
+from resilience.adapters._httpx import _decoded
+from resilience.demo.faults import Answer
+from resilience.demo.serve import Server
+from resilience.dialects import callmissed
+from resilience.reading.envelope import LARGEST
+
+pytestmark = pytest.mark.anyio
+
+# trio is told of it when either client closes a body that was not read to its end, engine or not.
+half_read = pytest.mark.filterwarnings("ignore:.*was garbage collected before it had been exhausted:ResourceWarning")
+
+QUOTA = b'{"error": {"code": "insufficient_credits", "message": "none left", "type": "billing_error"}}'
+
+
+def engine(desk: Any, *policies: Any) -> Engine:
+    return Engine(policies or [Retry()], rules=callmissed.RULES, env=desk.env)
+
+
+def codes(desk: Any) -> list[str | None]:
+    return [event.code for event in desk.of("attempt.failed")]
+
+
+async def read_into(parts: list[bytes], response: Any) -> None:
+    async for part in response.aiter_raw():
+        parts.append(part)  # noqa: PERF401 - what came before an error counts
+
+
+def deflated(data: bytes, window: int) -> bytes:
+    encoder = zlib.compressobj(wbits=window)
+    return encoder.compress(data) + encoder.flush()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("identity", QUOTA),
+        ("gzip", gzip.compress(QUOTA)),
+        ("deflate", zlib.compress(QUOTA)),
+        ("deflate", deflated(QUOTA, -15)),
+        ("GZIP , deflate", zlib.compress(gzip.compress(QUOTA))),
+    ],
+)
+async def test_an_envelope_is_read_whatever_it_is_packed_in(over: Any, desk: Any, odd: Any, encoding: str, body: bytes) -> None:
+    """D2: a gzipped envelope read raw has no code, and a used-up quota would be asked for again and again."""
+    server = odd(lambda peer, request: peer.answer(429, body, content_encoding=encoding))
+    async with over(engine(desk)) as client:
+        response = await client.get(server.url)
+        async with client.stream("GET", server.url) as streamed:
+            parts = [part async for part in streamed.aiter_raw()]
+
+    assert ["insufficient_credits"] * 2 == codes(desk)
+    assert 2 == len(server.requests)
+    assert body == b"".join(parts)
+    assert QUOTA == response.content
+
+
+async def test_a_streamed_failure_can_be_read_in_every_way(over: Any, desk: Any, odd: Any) -> None:
+    body = gzip.compress(QUOTA)
+    server = odd(lambda peer, request: peer.answer(402, body, content_encoding="gzip"))
+    seen: list[Any] = []
+    async with over(engine(desk)) as client:
+        async with client.stream("GET", server.url) as response:
+            seen.append(await response.aread())
+            seen.append(json.dumps(response.json()).encode())
+        async with client.stream("GET", server.url) as response:
+            seen.append(b"".join([part async for part in response.aiter_bytes(7)]))
+        async with client.stream("GET", server.url) as response:
+            seen.append("".join([part async for part in response.aiter_text()]).encode())
+        async with client.stream("GET", server.url) as response:
+            seen.append("\n".join([line async for line in response.aiter_lines()]).encode())
+            assert response.num_bytes_downloaded == len(body)
+
+    assert [QUOTA] * 5 == seen
+    assert ["insufficient_credits"] * 4 == codes(desk)
+
+
+async def test_whoever_reads_a_drained_response_finds_its_code(over: Any, lib: Any, desk: Any, odd: Any) -> None:
+    server = odd(lambda peer, request: peer.answer(402, QUOTA))
+    async with over(engine(desk)) as client, client.stream("GET", server.url) as response:
+        with pytest.raises(lib.http.HTTPStatusError) as caught:
+            response.raise_for_status()
+
+    assert "insufficient_credits" == read(response, wall=0.0).code
+    assert "insufficient_credits" == read(caught.value, wall=0.0).code
+
+
+@pytest.mark.parametrize("body", [b"<html>busy</html>", b"", b"\xff\xfe", b"[" * 10_000])
+async def test_a_body_without_an_envelope_says_nothing_and_frees_its_connection(over: Any, desk: Any, odd: Any, body: bytes) -> None:
+    """D29: an HTML 503 is read to its end like any other."""
+    server = odd(lambda peer, request: peer.answer(503, body) if len(peer.odd.requests) < 3 else peer.answer(200))
+    async with over(engine(desk)) as client:
+        response = await client.get(server.url)
+
+    assert 200 == response.status_code
+    assert [None, None] == codes(desk)
+    assert (3, 1) == (len(server.requests), server.connections)
+
+
+async def test_an_encoding_unknown_here_hides_the_code_and_nothing_else(over: Any, desk: Any, odd: Any) -> None:
+    body = QUOTA[::-1]
+    server = odd(lambda peer, request: peer.answer(402, body, content_encoding="compress"))
+    async with over(engine(desk)) as client:
+        response = await client.get(server.url)
+
+    assert (402, body) == (response.status_code, response.content)
+    assert [None] == codes(desk)
+
+
+async def test_a_body_that_is_not_encoded_as_it_claims_leaves_status_and_code_standing(lib: Any, desk: Any, odd: Any) -> None:
+    """A gateway that puts its own error into the place of a compressed answer, and leaves the headers."""
+    server = odd(lambda peer, request: peer.answer(402, QUOTA, content_encoding="gzip"))
+    async with lib.client(engine(desk)) as client:
+        response = await client.get(server.url)
+
+    assert (402, QUOTA, True) == (response.status_code, response.content, response.is_closed)
+    assert ["insufficient_credits"] == codes(desk)
+
+
+@half_read
+async def test_a_failure_too_large_to_drain_is_not_read_before_it_is_repeated(over: Any, desk: Any, odd: Any) -> None:
+    """D29: what is thrown away is closed before the wait, so that a pool of one goes on."""
+    server = odd(lambda peer, request: peer.answer(503, b"x" * 10_000_000) if len(peer.odd.requests) < 2 else peer.answer(200, b"y"))
+    async with over(engine(desk)) as client:
+        began = time.monotonic()
+        response = await client.get(server.url)
+
+    assert (200, "y", 2) == (response.status_code, response.text, server.connections)
+    assert time.monotonic() - began < 2
+
+
+async def test_a_large_failure_that_stays_arrives_whole(over: Any, desk: Any, odd: Any) -> None:
+    body = bytes(range(256)) * 4_000
+    server = odd(lambda peer, request: peer.answer(404, body))
+    async with over(engine(desk, Deadline(10))) as client:
+        response = await client.get(server.url)
+        async with client.stream("GET", server.url) as streamed:
+            content = await streamed.aread()
+
+    assert [body, body] == [response.content, content]
+    assert [404, 404] == [response.status_code, streamed.status_code]
+
+
+async def test_a_failure_whose_body_hangs_keeps_its_status(lib: Any, desk: Any, odd: Any) -> None:
+    """A 503 that became a read timeout would lose what is known about it."""
+
+    def play(peer: Any, request: bytes) -> None:
+        peer.send(b"HTTP/1.1 503 Busy\r\ncontent-length: 100\r\nretry-after: 7\r\n\r\n" + b"partly")
+        peer.gone()
+
+    server = odd(play)
+    async with lib.client(engine(desk, Deadline(0.04))) as client:
+        response = await client.get(server.url)
+
+    assert (503, b"partly") == (response.status_code, response.content)
+    assert [(503, 7.0)] == [(event.status, event.retry_after) for event in desk.of("attempt.failed")]
+
+
+async def test_a_failure_whose_body_breaks_off_keeps_its_status(lib: Any, desk: Any, odd: Any) -> None:
+    def play(peer: Any, request: bytes) -> None:
+        peer.send(b"HTTP/1.1 429 Slow\r\ncontent-length: 1000\r\n\r\n" + QUOTA)
+        peer.connection.close()
+
+    server = odd(play)
+    async with lib.client(engine(desk)) as client:
+        response = await client.get(server.url)
+
+    assert (429, QUOTA) == (response.status_code, response.content)
+    assert ["insufficient_credits"] == codes(desk)
+
+
+async def test_whoever_streams_a_failure_that_breaks_off_reads_what_came_and_then_the_error(
+    over: Any, lib: Any, desk: Any, odd: Any
+) -> None:
+    def play(peer: Any, request: bytes) -> None:
+        peer.send(b"HTTP/1.1 429 Slow\r\ncontent-length: 1000\r\n\r\n" + QUOTA)
+        peer.connection.close()
+
+    server = odd(play)
+    parts: list[bytes] = []
+    async with over(engine(desk)) as client, client.stream("GET", server.url) as response:
+        with pytest.raises(lib.http.RemoteProtocolError):
+            await read_into(parts, response)
+
+    assert (429, QUOTA) == (response.status_code, b"".join(parts))
+    assert ["insufficient_credits"] == codes(desk)
+
+
+async def test_a_failure_brought_back_because_its_repeat_was_refused_can_still_be_read(lib: Any, desk: Any, odd: Any) -> None:
+    """It was let go of before the wait; what it said was not."""
+    server = odd(lambda peer, request: peer.answer(503, QUOTA.replace(b"insufficient_credits", b"provider_error")))
+    policies: list[Any] = [Retry(), CircuitBreaker(consecutive=1, failure_ratio=1)]
+    async with lib.client(engine(desk, *policies)) as client:
+        async with client.stream("GET", server.url) as response:
+            body = await response.aread()
+
+    assert (503, "provider_error", 1) == (response.status_code, json.loads(body)["error"]["code"], len(server.requests))
+    assert ["rejected"] == [event.reason for event in desk.of("retry.gave_up")]
+
+
+@half_read
+async def test_a_failure_brought_back_unread_says_that_it_was_let_go_of(lib: Any, desk: Any, odd: Any) -> None:
+    server = odd(lambda peer, request: peer.answer(503, b"x" * 1_000_000))
+    policies: list[Any] = [Retry(), CircuitBreaker(consecutive=1, failure_ratio=1)]
+    parts: list[bytes] = []
+    async with lib.client(engine(desk, *policies)) as client:
+        async with client.stream("GET", server.url) as response:
+            with pytest.raises(lib.http.ReadError, match="let go of"):
+                await read_into(parts, response)
+
+    assert 503 == response.status_code
+    assert LARGEST <= sum(map(len, parts)) < 1_000_000
+
+
+async def test_a_cancel_while_a_failure_is_drained_frees_the_connection(over: Any, lib: Any, desk: Any, odd: Any) -> None:
+    """D1, D29: the pool of one serves the next request."""
+
+    def play(peer: Any, request: bytes) -> None:
+        if b"/hang" in request:
+            peer.send(b"HTTP/1.1 503 Busy\r\ncontent-length: 100\r\n\r\n")
+            peer.gone()
+        else:
+            peer.answer(200)
+
+    server = odd(play)
+    inner = lib.http.AsyncHTTPTransport(verify=False, limits=lib.http.Limits(max_connections=1))
+    async with over(engine(desk), transport=inner, timeout=lib.http.Timeout(5, pool=1)) as client:
+        with anyio.move_on_after(0.03) as scope:
+            await client.get(f"{server.url}/hang")
+        response = await client.get(f"{server.url}/next")
+
+    assert scope.cancelled_caught
+    assert 200 == response.status_code
+    assert [] == codes(desk)
+
+
+async def test_nothing_waits_longer_than_a_second_for_a_body_that_drips(over: Any, desk: Any, server: Server) -> None:
+    """The limit is asked of the env: no test waits for it."""
+    limits = []
+    cutoff = desk.env.cutoff
+
+    def noted(seconds: float, *, shield: bool = False) -> Any:
+        limits.append((seconds, shield))
+        return cutoff(seconds, shield=shield)
+
+    env = attrs.evolve(desk.env, cutoff=noted)
+    server.script("GET /api/v1/bots", Answer(503), Answer(503))
+    async with over(Engine([Retry()], rules=callmissed.RULES, env=env), base_url=server.url) as client:
+        with contextlib.suppress(Exception):
+            await client.get("/api/v1/bots")
+
+    assert [1.0] == sorted({seconds for seconds, shield in limits if not shield})
+    assert [1.0] == sorted({seconds for seconds, shield in limits if shield})
+
+
+async def test_a_success_is_not_drained(over: Any, desk: Any, odd: Any) -> None:
+    server = odd(lambda peer, request: peer.answer(200, b"x" * 200_000))
+    async with over(engine(desk, IdempotencyKey(), Retry())) as client, client.stream("GET", server.url) as response:
+        assert "resilience.drained" not in response.extensions
+        assert 200_000 == len(await response.aread())
+
+
+# Undoing encodings: pure.
+
+
+@pytest.mark.parametrize(
+    ("raw", "header", "expected"),
+    [
+        (b"{}", "", b"{}"),
+        (b"{}", "identity, IDENTITY", b"{}"),
+        (gzip.compress(b"{}"), "gzip", b"{}"),
+        (gzip.compress(b"{}")[:-4], "gzip", b"{}"),
+        (b"", "gzip", b""),
+        (b"{}", "gzip", b"{}"),
+        (b"{}", "br", b"{}"),
+        (gzip.compress(b"\x0b\x01"), "br, gzip", b"\x0b\x01"),
+    ],
+)
+def test_content_codings_are_undone_as_far_as_they_are_known(raw: bytes, header: str, expected: bytes) -> None:
+    assert expected == _decoded(raw, header)
+
+
+def test_a_bomb_is_undone_as_far_as_is_read() -> None:
+    bomb = gzip.compress(b"0" * 5_000_000)
+
+    assert LARGEST + 1 == len(_decoded(bomb, "gzip"))
+    assert LARGEST + 1 == len(_decoded(gzip.compress(bomb), "gzip, gzip"))
+    assert b"x" * 100 == _decoded(b"x" * 100, ",".join(["gzip"] * 10_000))

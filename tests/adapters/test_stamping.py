@@ -1,0 +1,414 @@
+"""Which requests carry the call's key and token, and that nobody else ever sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from resilience import CircuitBreaker, Engine, IdempotencyKey, RefreshToken, Retry
+from resilience.demo.faults import Answer, Redirect, Reset
+from resilience.demo.serve import Server
+from resilience.dialects import callmissed
+
+pytestmark = pytest.mark.anyio
+
+CALLS = "/api/v1/calls"
+POST = f"POST {CALLS}"
+BOTS = "/api/v1/bots"
+GET = f"GET {BOTS}"
+BODY = {"to": "+1"}
+
+
+async def no_login(stale: str | None) -> str:
+    raise AssertionError("no refresh was called for")
+
+
+def engine(desk: Any, token: str, **settings: Any) -> Engine:
+    policies: list[Any] = [IdempotencyKey(), RefreshToken(no_login, token=token, **settings), Retry()]
+    return Engine(policies, rules=callmissed.RULES, env=desk.env)
+
+
+# Keys.
+
+
+async def test_all_attempts_of_a_call_carry_one_key_and_the_next_call_another(over: Any, desk: Any, server: Server) -> None:
+    """D4, B47: the answer of the first was lost, and the work was done once."""
+    server.script(POST, Reset("after"), Answer(503))
+    async with over(engine(desk, server.api_key()), base_url=server.url) as client:
+        responses = [await client.post(CALLS, json=BODY) for _ in range(2)]
+
+    counts = server.settle()
+    assert [201, 201] == [response.status_code for response in responses]
+    assert [3, 1] == list(counts.by_key.values())
+    assert {"call.placed": 2} == counts.effects
+
+
+async def test_a_key_survives_a_refresh(over: Any, desk: Any, server: Server) -> None:
+    """B47."""
+    good = server.sign_in().access_token
+
+    async def login(stale: str | None) -> str:
+        return good
+
+    stale = server.sign_in()
+    server.script(POST, Answer(401, "token_expired"))
+    policies: list[Any] = [IdempotencyKey(), RefreshToken(login, token=stale.access_token), Retry()]
+    async with over(Engine(policies, rules=callmissed.RULES, env=desk.env), base_url=server.url) as client:
+        response = await client.post(CALLS, json=BODY)
+
+    assert 201 == response.status_code
+    assert [2] == list(server.settle().by_key.values())
+
+
+@pytest.mark.parametrize(
+    ("method", "stamped"), [("GET", False), ("DELETE", False), ("HEAD", False), ("POST", True), ("PUT", True), ("PATCH", True)]
+)
+async def test_only_methods_that_change_something_get_a_key(over: Any, desk: Any, odd: Any, method: str, stamped: bool) -> None:
+    server = odd(lambda peer, request: peer.answer(200))
+    async with over(Engine([IdempotencyKey()], env=desk.env)) as client:
+        await client.request(method, server.url)
+
+    assert stamped == (b"idempotency-key: " in server.requests[0].lower())
+    assert stamped == ("key.taken" in desk.names())
+
+
+async def test_the_methods_and_the_header_are_the_policy_s(over: Any, desk: Any, odd: Any) -> None:
+    server = odd(lambda peer, request: peer.answer(200))
+    async with over(Engine([IdempotencyKey(header="X-Once", methods={"DELETE"})], env=desk.env)) as client:
+        await client.delete(server.url)
+        await client.post(server.url)
+
+    assert [True, False] == [b"x-once: " in request.lower() for request in server.requests]
+    assert [False, False] == [b"idempotency-key" in request.lower() for request in server.requests]
+
+
+@pytest.mark.parametrize("header", ["Idempotency-Key", "X-Once"])
+async def test_a_key_that_the_caller_set_goes_out_as_it_is_and_counts(over: Any, desk: Any, odd: Any, header: str) -> None:
+    """B49: a custom header is honoured both where keys are sent and where it is asked whether there is one."""
+
+    def play(peer: Any, request: bytes) -> None:
+        peer.answer(200) if len(peer.odd.requests) > 1 else peer.connection.close()
+
+    server = odd(play)
+    async with over(Engine([IdempotencyKey(header=header), Retry()], env=desk.env)) as client:
+        response = await client.post(server.url, headers={header: "order-42"})
+
+    assert 200 == response.status_code
+    assert [1, 1] == [request.lower().count(f"{header}: order-42\r\n".lower().encode()) for request in server.requests]
+    assert [0, 0] == [request.lower().count(b"idempotency-key") - (header != "X-Once") for request in server.requests]
+
+
+async def test_a_key_that_the_caller_set_counts_without_a_policy_too(over: Any, desk: Any, odd: Any) -> None:
+    def play(peer: Any, request: bytes) -> None:
+        peer.answer(200) if len(peer.odd.requests) > 1 else peer.connection.close()
+
+    server = odd(play)
+    async with over(Engine([Retry()], env=desk.env)) as client:
+        response = await client.post(server.url, headers={"Idempotency-Key": "order-42"})
+
+    assert 200 == response.status_code
+    assert 2 == len(server.requests)
+
+
+async def test_without_a_key_an_answer_that_got_lost_is_not_asked_for_again(over: Any, lib: Any, desk: Any, server: Server) -> None:
+    """D4: the read error tells nothing about the work."""
+    server.script(POST, Reset("after"))
+    async with over(Engine([Retry()], env=desk.env), base_url=server.url, headers={"x-api-key": "-"}) as client:
+        with pytest.raises(lib.http.ReadError):
+            await client.post(CALLS, json=BODY, headers={"Authorization": f"Bearer {server.api_key()}"})
+
+    assert {"call.placed": 1} == server.settle().effects
+    assert ["unsafe"] == [event.reason for event in desk.of("retry.gave_up")]
+
+
+async def test_without_a_key_what_was_never_sent_is_sent_again(over: Any, lib: Any, desk: Any, server: Server) -> None:
+    """D4."""
+    async with over(Engine([Retry()], env=desk.env), base_url=server.url) as client:
+        with server.down(), pytest.raises(lib.http.ConnectError):
+            await client.post(CALLS, json=BODY)
+
+    assert 2 == len(desk.slept)
+
+
+async def test_a_key_from_data_uses_method_and_path(over: Any, desk: Any, odd: Any) -> None:
+    server = odd(lambda peer, request: peer.answer(200))
+    view = Engine([IdempotencyKey()], env=desk.env).using(key_from=("order", 42))
+    async with over(view) as client:
+        for path in ("/charge?at=1", "/charge?at=2", "/refund"):
+            await client.post(server.url + path)
+        await client.patch(server.url + "/charge")
+
+    keys = [next(line for line in request.lower().split(b"\r\n") if line.startswith(b"idempotency-key")) for request in server.requests]
+    assert keys[0] == keys[1]
+    assert 3 == len(set(keys))
+
+
+# Tokens.
+
+
+async def test_the_token_goes_with_every_attempt_and_in_place_of_any_other(over: Any, desk: Any, server: Server) -> None:
+    """B46: an old credential in the client's headers does not come back."""
+    token = server.sign_in().access_token
+    server.script(GET, Answer(503))
+    headers = {"Authorization": "Bearer stale", "x-api-key": "untouched"}
+    async with over(engine(desk, token), base_url=server.url, headers=headers) as client:
+        response = await client.get(BOTS)
+
+    assert 200 == response.status_code
+    assert {token: 2} == server.settle().by_credential
+    assert ["untouched"] * 2 == [seen.headers["x-api-key"] for seen in server.counts().seen]
+
+
+async def test_without_a_token_authorization_stays_the_caller_s(over: Any, desk: Any, odd: Any) -> None:
+    server = odd(lambda peer, request: peer.answer(200))
+    async with over(Engine([Retry()], env=desk.env), headers={"Authorization": "Bearer mine"}) as client:
+        await client.get(server.url)
+        await client.get(server.url, auth=("ada", "secret"))
+
+    assert b"\r\nauthorization: bearer mine\r\n" in server.requests[0].lower()
+    assert b"\r\nauthorization: basic " in server.requests[1].lower()
+
+
+async def test_after_a_refresh_the_new_token_is_used_even_after_a_later_failure(over: Any, desk: Any, server: Server) -> None:
+    """D6, B46: 401, refresh, 503, 200."""
+    new = server.sign_in().access_token
+
+    async def login(stale: str | None) -> str:
+        return new
+
+    old = server.sign_in().access_token
+    server.script(GET, Answer(401, "token_expired"), Answer(503))
+    policies: list[Any] = [RefreshToken(login, token=old), Retry()]
+    async with over(Engine(policies, rules=callmissed.RULES, env=desk.env), base_url=server.url) as client:
+        response = await client.get(BOTS)
+
+    assert 200 == response.status_code
+    assert [old, new, new] == [seen.credential for seen in server.settle().seen]
+
+
+async def test_a_login_through_the_same_client_goes_without_a_token(over: Any, desk: Any, server: Server) -> None:
+    """B45: the refresh never passes through its own policy."""
+    clients: list[Any] = []
+
+    async def login(stale: str | None) -> str:
+        response = await clients[0].post("/api/v1/auth/login", json={"email": "ada@acme.example", "password": "correct horse"})
+        return str(response.json()["access_token"])
+
+    policies: list[Any] = [IdempotencyKey(), RefreshToken(login), Retry()]
+    async with over(Engine(policies, rules=callmissed.RULES, env=desk.env), base_url=server.url) as client:
+        clients.append(client)
+        response = await client.get(BOTS)
+
+    assert 200 == response.status_code
+    assert [None, response.request.method] == [server.settle().seen[0].credential, "GET"]
+
+
+async def test_a_token_is_sent_to_the_origins_it_was_declared_for(over: Any, desk: Any, odd: Any) -> None:
+    mine, others = odd(lambda peer, request: peer.answer(200)), odd(lambda peer, request: peer.answer(200))
+    async with over(engine(desk, "t0ken", origins={mine.url.upper(), "https://api.example:443"})) as client:
+        await client.get(mine.url)
+        await client.get(others.url)
+
+    assert [True, False] == [b"t0ken" in server.requests[0] for server in (mine, others)]
+
+
+async def test_the_default_port_is_part_of_no_origin(lib: Any, desk: Any) -> None:
+    seen = []
+
+    def answer(request: Any) -> Any:
+        seen.append(request.headers.get("authorization"))
+        return lib.http.Response(200)
+
+    origins = {"https://API.example:443", "http://[::1]:80", "https://b\u00fccher.example"}
+    async with lib.client(engine(desk, "t0ken", origins=origins), transport=lib.http.MockTransport(answer)) as client:
+        for url in (
+            "https://api.example/",
+            "http://[::1]/x",
+            "https://B\u00fccher.example",
+            "http://api.example",
+            "https://api.example:444",
+        ):
+            await client.get(url)
+
+    assert ["Bearer t0ken"] * 3 + [None] * 2 == seen
+
+
+# Redirects.
+
+
+@pytest.mark.parametrize("status", [307, 308])
+async def test_a_redirect_to_the_same_origin_keeps_key_and_token_and_call(over: Any, desk: Any, server: Server, status: int) -> None:
+    token = server.api_key()
+    server.script(POST, Redirect("same", status))
+    async with over(engine(desk, token), base_url=server.url, follow_redirects=True) as client:
+        response = await client.post(CALLS, json=BODY)
+
+    counts = server.settle()
+    assert (201, 2) == (response.status_code, counts.requests)
+    assert [2] == list(counts.by_key.values())
+    assert {token: 2} == counts.by_credential
+    assert {"call.placed": 1} == counts.effects
+    assert 1 == len({event.call for event in desk.events})
+    assert 1 == desk.names().count("key.taken")
+
+
+@pytest.mark.parametrize("status", [307, 308])
+async def test_a_redirect_to_another_origin_carries_neither_key_nor_token(over: Any, desk: Any, server: Server, status: int) -> None:
+    token = server.api_key()
+    server.script(POST, Redirect("other", status))
+    async with over(engine(desk, token), base_url=server.url, follow_redirects=True) as client:
+        response = await client.post(CALLS, json=BODY)
+
+    counts = server.settle()
+    (there,) = counts.elsewhere
+    assert {"origin": "other"} == response.json()
+    assert ("POST", None, None) == (there.method, there.credential, there.key)
+    assert token not in repr(there.headers)
+    assert [1, {token: 1}] == [len(counts.by_key), counts.by_credential]
+
+
+async def test_a_redirect_back_home_gets_them_again(over: Any, desk: Any, server: Server, odd: Any) -> None:
+    token = server.api_key()
+    home: Any = odd(lambda peer, request: peer.answer(307, location=away.url) if len(peer.odd.requests) < 2 else peer.answer(200))
+    away: Any = odd(lambda peer, request: peer.answer(307, location=home.url))
+    async with over(engine(desk, token), follow_redirects=True) as client:
+        response = await client.post(home.url, json=BODY)
+
+    keys = {line for request in home.requests for line in request.lower().split(b"\r\n") if line.startswith(b"idempotency-key: ")}
+    assert (200, 2, 1) == (response.status_code, len(home.requests), len(away.requests))
+    assert [1, 1] == [request.count(f"Authorization: Bearer {token}".encode()) for request in home.requests]
+    assert 1 == len(keys)
+    assert b"idempotency" not in away.requests[0].lower()
+    assert token.encode() not in away.requests[0]
+    assert all(request.endswith(b'{"to":"+1"}') for request in home.requests + away.requests)
+
+
+async def test_a_redirect_that_becomes_a_get_needs_no_key(over: Any, desk: Any, server: Server) -> None:
+    server.script(POST, Redirect("same", 303, BOTS))
+    token = server.api_key()
+    async with over(engine(desk, token), base_url=server.url, follow_redirects=True) as client:
+        response = await client.post(CALLS, json=BODY)
+
+    counts = server.settle()
+    assert 200 == response.status_code
+    assert [("POST", True), ("GET", False)] == [(seen.method, seen.key is not None) for seen in counts.seen]
+    assert {token: 2} == counts.by_credential
+
+
+async def test_a_redirect_that_the_caller_follows_by_hand_is_still_the_same_call(lib: Any, desk: Any, server: Server) -> None:
+    server.script(POST, Redirect("same"))
+    async with lib.over_transport(engine(desk, server.api_key()), base_url=server.url) as client:
+        response = await client.post(CALLS, json=BODY)
+        response = await client.send(response.next_request)
+
+    assert 201 == response.status_code
+    assert [2] == list(server.settle().by_key.values())
+
+
+async def test_a_request_once_redirected_is_a_new_call_when_it_is_sent_again(over: Any, desk: Any, server: Server) -> None:
+    server.script(POST, Redirect("same"), times=None)
+    async with over(engine(desk, server.api_key()), base_url=server.url) as client:
+        request = client.build_request("POST", CALLS, json=BODY)
+        for _ in range(2):
+            await client.send(request)
+
+    assert [1, 1] == list(server.settle().by_key.values())
+
+
+async def test_hops_share_the_call_s_repeats_and_its_time(lib: Any, desk: Any, server: Server) -> None:
+    """A redirect is no repeat, and gives none back either."""
+    server.script(POST, Answer(503), Redirect("same"), Answer(503), Answer(503))
+    async with lib.over_transport(engine(desk, server.api_key()), base_url=server.url, follow_redirects=True) as client:
+        response = await client.post(CALLS, json=BODY)
+
+    assert 503 == response.status_code
+    assert 4 == server.settle().requests
+    assert [1, 3, 4] == [event.attempt for event in desk.of("attempt.failed")]
+    assert ["attempts"] == [event.reason for event in desk.of("retry.gave_up")]
+    assert 1 == len(server.counts().by_key)
+
+
+# What happened at another origin happened without a key.
+
+
+async def test_a_post_that_another_origin_may_have_done_is_not_repeated(over: Any, lib: Any, desk: Any, odd: Any) -> None:
+    """D4: home would know the key again, but it was not home that did the work."""
+    away = odd(lambda peer, request: peer.connection.close())
+    home = odd(lambda peer, request: peer.answer(307, location=away.url))
+    async with over(engine(desk, "t"), follow_redirects=True) as client:
+        with pytest.raises(lib.http.TransportError):
+            await client.post(home.url, json=BODY)
+
+    assert (1, 1) == (len(home.requests), len(away.requests))
+    assert ["unsafe"] == [event.reason for event in desk.of("retry.gave_up")]
+
+
+async def test_a_post_that_another_origin_refused_is_repeated(over: Any, desk: Any, odd: Any) -> None:
+    away = odd(lambda peer, request: peer.answer(429) if len(peer.odd.requests) < 2 else peer.answer(200))
+    home = odd(lambda peer, request: peer.answer(307, location=away.url))
+    async with over(engine(desk, "t"), follow_redirects=True) as client:
+        response = await client.post(home.url, json=BODY)
+
+    assert 200 == response.status_code
+    assert 2 == len(away.requests)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303])
+async def test_a_post_answered_with_see_other_is_not_repeated_because_the_hop_after_it_never_left(
+    lib: Any, desk: Any, odd: Any, status: int
+) -> None:
+    """D4: the connection that failed was for the GET; the POST was done."""
+    closed = odd(lambda peer, request: None)
+    closed.close()
+    home = odd(lambda peer, request: peer.answer(status, location=closed.url))
+    async with lib.client(Engine([Retry()], env=desk.env), follow_redirects=True) as client:
+        with pytest.raises(lib.http.ConnectError):
+            await client.post(home.url, json=BODY)
+
+    assert 1 == len(home.requests)
+    assert ["unsafe"] == [event.reason for event in desk.of("retry.gave_up")]
+
+
+async def test_with_a_key_it_is(lib: Any, desk: Any, odd: Any) -> None:
+    closed = odd(lambda peer, request: None)
+    closed.close()
+    home = odd(lambda peer, request: peer.answer(303, location=closed.url))
+    async with lib.client(Engine([IdempotencyKey(), Retry()], env=desk.env), follow_redirects=True) as client:
+        with pytest.raises(lib.http.ConnectError):
+            await client.post(home.url, json=BODY)
+
+    assert 3 == len(home.requests)
+    assert 1 == len({line for request in home.requests for line in request.lower().split(b"\r\n") if line.startswith(b"idempotency-key")})
+
+
+async def test_the_breaker_counts_a_hop_against_the_origin_that_failed(lib: Any, desk: Any, odd: Any) -> None:
+    """Under a transport each hop has a peer of its own."""
+    away = odd(lambda peer, request: peer.answer(503))
+    home = odd(lambda peer, request: peer.answer(307, location=away.url))
+    breaker = CircuitBreaker(consecutive=1, failure_ratio=1)
+    async with lib.over_transport(Engine([breaker], env=desk.env), follow_redirects=True) as client:
+        await client.get(home.url)
+        with pytest.raises(lib.adapter.HttpxCircuitOpen) as caught:
+            await client.get(home.url)
+
+    assert away.url == caught.value.key
+
+
+# An auth flow's own errands.
+
+
+async def test_what_an_auth_flow_asks_on_its_own_account_carries_neither_key_nor_token(lib: Any, desk: Any, server: Server) -> None:
+    """Two requests of one key and different bodies would be a 409."""
+
+    class Exchange(lib.http.Auth):  # type: ignore[misc]
+        def auth_flow(self, request: Any) -> Any:
+            yield lib.http.Request("POST", f"{server.url}/api/v1/messages", json={"to": "+1", "text": "first"})
+            yield request
+
+    token = server.api_key()
+    async with lib.client(engine(desk, token), base_url=server.url, auth=Exchange()) as client:
+        response = await client.post(CALLS, json=BODY)
+
+    assert 201 == response.status_code
+    assert [(None, False), (token, True)] == [(seen.credential, seen.key is not None) for seen in server.settle().seen]
