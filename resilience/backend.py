@@ -196,8 +196,9 @@ else:
 
     def cancel_count() -> int:
         """How many native cancellations the current task was asked for and has not taken back; 0 on trio and outside a task."""
-        task = _running_tasks.get(_thread.loop)
-        if task is None:
+        try:
+            return _running_tasks[_thread.loop].cancelling()
+        except KeyError:
             task = _first_task()
         return 0 if task is None else task.cancelling()
 
