@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import math
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
+import anyio
 import attrs
 
 from resilience import settings
@@ -23,12 +26,12 @@ T = TypeVar("T")
 
 
 def _over_limit(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value not in {"fail", "clamp", "wait"}:
+    if value not in get_args(OverLimit):
         raise settings.fail(instance, attribute, value, "'fail', 'clamp' or 'wait'")
 
 
 def _schedule(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if isinstance(value, type) or not isinstance(value, Backoff):
+    if isinstance(value, type) or not isinstance(value, Backoff) or inspect.iscoroutinefunction(value.delay):
         raise settings.fail(instance, attribute, value, "a schedule such as Exponential(0.05, cap=20)")
 
 
@@ -72,8 +75,15 @@ class Retry:
                 decision = self._decide(call, outcome, env)
                 if isinstance(decision, GiveUp):
                     return gave_up(call, outcome, decision.reason)
-                call.say(RetryScheduled, outcome, delay=decision.delay, delay_source=decision.source)
                 await call.discard(outcome)
+                # Letting go may have taken time ...
+                if decision.delay >= call.remaining:
+                    return gave_up(call, outcome, "deadline")
+                # ... and may have swallowed a native cancellation.  That of a scope arrives here.
+                if env.cancellation_pending(call.cancels):
+                    await anyio.sleep(0)  # noqa: ASYNC115 - anyio.lowlevel would have to be loaded for it
+                    return gave_up(call, outcome, "cancelled")
+                call.say(RetryScheduled, outcome, delay=decision.delay, delay_source=decision.source)
                 await env.sleep(decision.delay)
                 tried = call.attempt
                 failure, outcome = outcome, await inner(call)
@@ -93,7 +103,9 @@ class Retry:
         delays = call.delays = call.delays or {}
         retries, previous = delays.get(verdict.throttled, (0, None))
         schedule = self.throttled if verdict.throttled else self.backoff
-        backoff = schedule.delay(retries + 1, env.draw(), previous)
+        backoff = _delay(schedule, retries + 1, env.draw(), previous, failure)
+        if backoff is None:
+            return GiveUp("schedule")
         delays[verdict.throttled] = retries + 1, backoff
         account = _account(call)
         decision = decide(
@@ -114,6 +126,22 @@ class Retry:
         if isinstance(decision, RetryIn):
             account.repeats += 1
         return decision
+
+
+def _delay(schedule: Backoff, retry: int, draw: float, previous: float | None, failure: Failure) -> float | None:
+    """The schedule's delay; None if a schedule of the user's own makes no sense, which is then noted on the caller's error."""
+    try:
+        delay = schedule.delay(retry, draw, previous)
+    except Exception as mistake:  # noqa: BLE001 - whatever it raises must not replace the error that the call is about
+        wrong = f"raised {mistake!r}"
+    else:
+        if isinstance(delay, int | float) and not isinstance(delay, bool) and 0 <= delay < math.inf:
+            return delay
+        wrong = f"gave {delay!r}"
+    if failure.error is not None:
+        with contextlib.suppress(Exception):  # frozen exception classes take no notes
+            failure.error.add_note(f"resilience: not repeated, for {type(schedule).__name__}.delay {wrong}")
+    return None
 
 
 def _account(call: Call[Any]) -> Call[Any]:
