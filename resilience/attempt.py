@@ -7,7 +7,6 @@ It catches once and classifies once; further out, failures are values.  Cancella
 from __future__ import annotations
 
 import inspect
-import math
 from typing import Any, TypeVar
 
 from resilience.backend import was_cut
@@ -18,33 +17,38 @@ from resilience.errors import AttemptTimedOut
 from resilience.events import AttemptFailed, ResultUnread
 from resilience.outcome import Failure, Phase, Signal
 from resilience.policy import Handler
-from resilience.reading.shape import READERS, first_sight, read, response_status
+from resilience.reading.shape import READERS, read, response_status
 
 __all__ = ["bind"]
 
 T = TypeVar("T")
 
-_INFINITE = math.inf
+_CUT: Any = object()  # stands for the value of what was cut
 
 
 def bind(rules: Rules, env: Env) -> Handler[Any]:
     """The handler that every policy of an engine is wrapped around."""
-    now, cutoff, cancel_count, by_result = env.now, env.cutoff, env.cancel_count, rules.by_result
-    unread = READERS.get  # None for the types that are known to be no responses
+    now, cutoff, cancel_count = env.now, env.cutoff, env.cancel_count
+    # None for the types that are known to be no responses, which is all that has to be known of most values.
+    readers = READERS if rules.by_result is None else {}
 
     async def attempt(call: Call[Any]) -> Any:
-        if call.ends != _INFINITE or call.cutoff != _INFINITE:
+        if call.bounded:
             return await bounded(call)
         call.attempt += 1
         brought = None
         try:
-            brought = call.fn(*call.args, **call.kwargs)  # type: ignore[misc]  # dropped only when the call has ended
+            # Unpacking keyword arguments costs half a coroutine even where there are none.
+            brought = call.fn(*call.args, **call.kwargs) if call.kwargs else call.fn(*call.args)  # type: ignore[misc]  # gone only when the call has ended
             value = await brought
         except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
             _refuse_misuse(call, error, brought)
             return _raised(call, error, rules, env)
-        if unread(type(value), first_sight) is None and by_result is None:
-            return value
+        try:
+            if readers[type(value)] is None:
+                return value
+        except (KeyError, TypeError):  # met for the first time, or without a hash
+            pass
         return _returned(call, value, rules, env)
 
     async def bounded(call: Call[Any]) -> Any:
@@ -53,21 +57,18 @@ def bind(rules: Rules, env: Env) -> Handler[Any]:
             return out_of_time(call, "before")
         since = cancel_count()
         call.attempt += 1
-        brought = None
+        brought, value = None, _CUT
+        scope = cutoff(min(left, call.cutoff))
         try:
-            with cutoff(min(left, call.cutoff)) as scope:
-                brought = call.fn(*call.args, **call.kwargs)  # type: ignore[misc]  # dropped only when the call has ended
+            with scope:
+                brought = call.fn(*call.args, **call.kwargs)  # type: ignore[misc]  # gone only when the call has ended
                 value = await brought
         except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
             if was_cut(scope, since):
                 return _cut(call, left, rules, env, error)
             _refuse_misuse(call, error, brought)
             return _raised(call, error, rules, env)
-        if scope.cancelled_caught:
-            return _cut(call, left, rules, env, None)
-        if unread(type(value), first_sight) is None and by_result is None:
-            return value
-        return _returned(call, value, rules, env)
+        return _cut(call, left, rules, env, None) if value is _CUT else _returned(call, value, rules, env)
 
     return attempt
 

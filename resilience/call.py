@@ -24,9 +24,11 @@ from resilience.history import behind_of
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
 from resilience.reading.shape import request_of
 
-__all__ = ["Call", "Keys", "Plan", "current", "running"]
+__all__ = ["Call", "Keys", "Plan", "begin", "current", "running"]
 
 T = TypeVar("T")
+
+_NEVER = math.inf
 
 # RFC 9110, 9.2.2: sending them twice intends no more than sending them once.
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -98,7 +100,6 @@ class Call(Generic[T]):
         method: The HTTP method, where known.
         path: The request's path, where an adapter knows it; never logged.
         replayable: Whether what is sent can be sent again; an adapter clears it for a body that is used up.
-        ended: Whether the call is over.
     """
 
     # What most calls write has a slot.  All else stands at a class default, in a dict that is made only for a call that needs it: left to
@@ -106,18 +107,18 @@ class Call(Generic[T]):
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_key",
         "args",
         "attempt",
+        "bounded",
         "cancels",
         "credential",
         "cutoff",
-        "ended",
         "ends",
         "fn",
         "key_taken",
         "keys",
         "kwargs",
+        "minted",
         "parent",
         "peer",
         "plan",
@@ -144,35 +145,32 @@ class Call(Generic[T]):
     _operation: str | None = None
     _ordinals: dict[tuple[int, str], int] | None = None
 
-    def __init__(
-        self,
-        plan: Plan,
-        fn: Callable[..., Awaitable[T]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        started: float,
-    ) -> None:
-        self.plan = plan
-        self.fn: Callable[..., Awaitable[T]] | None = fn
-        self.args = args
-        self.kwargs = kwargs
-        self.started = started
-        self.parent: Call[Any] | None = None
-        self.attempt = 0
-        self.ended = False
-        self.tries: tuple[tuple[object, ...], ...] = ()  # rows of `history.Tried`
-        self.sealed: tuple[tuple[object, str], ...] = ()  # what left engines further in with a final decision, and that decision
-        self.ends = math.inf
-        self.cutoff = math.inf  # seconds one attempt may take
-        self.cancels = 0  # native cancellations already asked for when the call began
-        self.credential: Held | None = None  # the token this attempt goes with
-        self.peer: Hashable = None
-        self.keys: Keys | None = None  # the idempotency policy, where there is one
-        self.key_taken = False
-        self._key: tuple[str, str] | None = None  # and its source
+    plan: Plan
+    fn: Callable[..., Awaitable[T]] | None  # None once the call has ended
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    parent: Call[Any] | None
+    started: float
+    attempt: int
+    bounded: bool  # whether there is a limit to the time an attempt may take: one of the next two
+    ends: float
+    cutoff: float  # seconds one attempt may take
+    cancels: int  # native cancellations already asked for when the call began
+    tries: tuple[tuple[object, ...], ...]  # rows of `history.Tried`
+    sealed: tuple[tuple[object, str], ...]  # what left engines further in with a final decision, and that decision
+    peer: Hashable
+    credential: Held | None  # the token this attempt goes with
+    keys: Keys | None  # the idempotency policy, where there is one
+    key_taken: bool
+    minted: tuple[str, str] | None  # the idempotency key and its source, once there is one
 
     def __repr__(self) -> str:
         return f"<Call {self.operation}: attempt {self.attempt}{', ended' if self.ended else ''}>"
+
+    @property
+    def ended(self) -> bool:
+        """Whether the call is over."""
+        return self.fn is None
 
     @property
     def engine(self) -> str:
@@ -206,7 +204,7 @@ class Call(Generic[T]):
     @property
     def idempotency_key(self) -> str | None:
         """The call's idempotency key once it was taken, else None.  Looking takes nothing."""
-        return self._key[0] if self.key_taken and self._key is not None else None
+        return self.minted[0] if self.key_taken and self.minted is not None else None
 
     @property
     def key_header(self) -> str | None:
@@ -233,17 +231,17 @@ class Call(Generic[T]):
 
     def peek_key(self) -> str:
         """The key without taking it: for deriving the keys of calls further in."""
-        if self._key is None:
+        if self.minted is None:
             if self.keys is None:
                 msg = f"{self.operation}: engine {self.engine!r} has no IdempotencyKey policy to take a key from"
                 raise LookupError(msg)
-            self._key = self.keys.mint(self)
-        return self._key[0]
+            self.minted = self.keys.mint(self)
+        return self.minted[0]
 
     def adopt_key(self, key: str) -> None:
         """Count as keyed by *key*, which the caller has put on the request without us."""
         if key != self.idempotency_key:
-            self._key, self.key_taken = (key, "header"), True
+            self.minted, self.key_taken = (key, "header"), True
             self.say(KeyTaken, source="header")
 
     def follow(self, earlier: Call[Any]) -> None:
@@ -253,7 +251,7 @@ class Call(Generic[T]):
         It has the same id, key, clock and deadline, and what *earlier* left of repeats and refreshes.  The hop itself is no repeat.
         """
         self._id = earlier.id
-        self._key = earlier._key
+        self.minted = earlier.minted
         self.started = earlier.started
         self.end_by(earlier.ends, earlier.limit)
         self.attempt = earlier.attempt
@@ -275,6 +273,12 @@ class Call(Generic[T]):
         if ends < self.ends:
             self.ends = ends
             self.limit = limit
+            self.bounded = True
+
+    def cut_after(self, seconds: float) -> None:
+        """Let no attempt take longer than so many seconds."""
+        self.cutoff = min(self.cutoff, seconds)
+        self.bounded = True
 
     def repeatable(self, failure: Failure | None = None) -> bool:
         """
@@ -301,9 +305,9 @@ class Call(Generic[T]):
             return said
         if self.unsafe_inside:
             return False
-        if self.key_taken and self._key is not None:
+        if self.key_taken and self.minted is not None:
             method = self.plan.method or self.method
-            return self._key[1] not in {"minted", "header"} or (method is not None and method.upper() in _IDEMPOTENT)
+            return self.minted[1] not in {"minted", "header"} or (method is not None and method.upper() in _IDEMPOTENT)
         return self._harmless(failure, None)
 
     def _harmless(self, failure: Failure | None, key_header: str | None) -> bool:
@@ -369,6 +373,29 @@ class Call(Generic[T]):
             env.emit(event)
         except Exception:  # noqa: BLE001 - whatever a listener, a processor or a handler raises: a broken log must not break the call
             log.complain(event)
+
+
+def begin(plan: Plan, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any], started: float) -> Call[T]:
+    """
+    A call at its beginning.
+
+    It is a function because up to CPython 3.12 an `__init__` is called from outside the interpreter's loop, for the price of a coroutine.
+    """
+    call: Call[T] = Call()
+    call.plan = plan
+    call.fn = fn
+    call.args = args
+    call.kwargs = kwargs
+    call.parent = None
+    call.started = started
+    call.attempt = 0
+    call.bounded = False
+    call.ends = call.cutoff = _NEVER
+    call.cancels = 0
+    call.tries = call.sealed = ()
+    call.peer = call.credential = call.keys = call.minted = None
+    call.key_taken = False
+    return call
 
 
 def judged(failure: Failure) -> dict[str, Any]:
@@ -446,11 +473,13 @@ async def _close(failure: Failure, env: Env) -> None:
 
 
 _running: ContextVar[Call[Any] | None] = ContextVar("resilience.call", default=None)
+get_running = _running.get
+set_running = _running.set  # never taken back: a call that has ended is passed over
 
 
 def running() -> Call[Any] | None:
     """The running call, or None.  A call that has ended is over for the tasks it left behind, too."""
-    call = _running.get()
+    call = get_running()
     while call is not None and call.ended:
         call = call.parent
     return call
@@ -458,7 +487,7 @@ def running() -> Call[Any] | None:
 
 def forget_running() -> None:
     """Begin anew in this context: work that no call waits for is nobody's attempt."""
-    _running.set(None)
+    set_running(None)
 
 
 def current() -> Call[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -61,12 +61,12 @@ def _status(field: str, key: object) -> int:
     return int(key)
 
 
-def _code_key(key: object) -> CodeKey:
-    match key:
-        case str() if key:
-            return key
-        case (status, str() as code) if code:
-            return _status("by_code", status), code
+def _code_key(key: Any) -> CodeKey:
+    if isinstance(key, str) and key:
+        return key
+    pair: tuple[object, ...] = key if isinstance(key, tuple) else ()
+    if len(pair) == 2 and isinstance(pair[1], str) and pair[1]:  # noqa: PLR2004 - a pair
+        return _status("by_code", pair[0]), pair[1]
     raise _fail("by_code", key, "expected a code, or (status, code)")
 
 
@@ -79,10 +79,11 @@ def _kind_key(key: object) -> str:
 def _error_key(key: object) -> ErrorKey:
     if isinstance(key, str) and "." in key.strip("."):
         return key
-    if isinstance(key, type) and issubclass(key, BaseException):
-        if not issubclass(key, Exception):
+    kind = cast("type[object]", key) if isinstance(key, type) else object
+    if issubclass(kind, BaseException):
+        if not issubclass(kind, Exception):
             raise _fail("by_error", key, "cancellation and its kin are no outcome, and meet no rule")
-        return key
+        return kind
     raise _fail("by_error", key, "expected an exception class or 'package.ClassName'")
 
 
@@ -116,7 +117,7 @@ def _checked_table(name: str, field: str, table: object, *, anew: bool) -> _Chec
         raise ValueError(f"{field}: expected a mapping to verdicts, got {table!r}")  # noqa: TRY004 - one kind of error for one kind of mistake
     word, key_of = _TABLES[field]
     checked = _Checked()
-    for key, entry in table.items():
+    for key, entry in cast("Mapping[object, object]", table).items():
         verdict = _checked_entry(field, key, entry)
         if anew or verdict.rule == _UNNAMED:
             verdict = attrs.evolve(verdict, rule=f"{name}: {word} {_shown(key)}")
@@ -166,14 +167,14 @@ class Rules:
     """
 
     name: str = attrs.field(validator=_dialect)
-    by_code: Table = attrs.field(factory=dict)
-    by_kind: Table = attrs.field(factory=dict)
-    by_status: Table = attrs.field(factory=dict)
-    by_error: Table = attrs.field(factory=dict)
+    by_code: Table = attrs.field(factory=_Checked)
+    by_kind: Table = attrs.field(factory=_Checked)
+    by_status: Table = attrs.field(factory=_Checked)
+    by_error: Table = attrs.field(factory=_Checked)
     default: Verdict = attrs.field(default=Verdict(Action.FAIL_FAST, rule="default", blames=Blame.CALLER))
     by_result: Reader | None = attrs.field(default=None, validator=_plain_function)
     creates_nothing: Callable[[str, str], bool] | None = attrs.field(default=None, validator=_plain_function)
-    _by_type: dict[type[BaseException], Verdict | None] = attrs.field(init=False, factory=dict)
+    _by_type: dict[type[BaseException], Verdict | None] = attrs.field(init=False, factory=dict[type[BaseException], "Verdict | None"])
 
     def __attrs_post_init__(self) -> None:
         for field in _TABLES:
@@ -275,5 +276,5 @@ _OWN = Verdict(Action.FAIL_FAST, rule="resilience: refused or out of time", blam
 
 def _shown(key: object) -> str:
     if isinstance(key, tuple):
-        return " ".join(str(part) for part in key)
+        return " ".join(str(part) for part in cast("tuple[object, ...]", key))
     return key.__qualname__ if isinstance(key, type) else str(key)

@@ -8,12 +8,12 @@ import math
 import types
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 import attrs
 
 from resilience import attempt, review, settings
-from resilience.call import Call, Plan, _running, operation_name, out_of_time
+from resilience.call import Call, Plan, begin, get_running, operation_name, out_of_time, set_running
 from resilience.classify import Rules
 from resilience.dialects import http
 from resilience.env import Env
@@ -32,15 +32,13 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _NO_KWARGS: dict[str, Any] = {}
-_get_running = _running.get
-_set_running = _running.set
 
 
 def _header_value(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:  # noqa: ARG001 - a validator's shape
     checked_key(value, "using.key")
 
 
-def _data(instance: _Using, attribute: attrs.Attribute[Any], value: object) -> None:
+def _data(instance: _Using, attribute: attrs.Attribute[Any], value: tuple[object, ...]) -> None:
     if not isinstance(value, tuple) or not value:
         raise settings.fail(instance, attribute, value, "a tuple of business data, such as ('order', 42)")
     if instance.key is not None:
@@ -48,7 +46,7 @@ def _data(instance: _Using, attribute: attrs.Attribute[Any], value: object) -> N
 
 
 def _listed(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
 
 
 def _verb(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -56,7 +54,7 @@ def _verb(instance: object, attribute: attrs.Attribute[Any], value: object) -> N
         raise settings.fail(instance, attribute, value, "an HTTP method")
 
 
-def _capitals(value: Any) -> Any:
+def _capitals(value: str | None) -> str | None:
     return value.upper() if isinstance(value, str) else value
 
 
@@ -162,8 +160,9 @@ class Engine:
         Raises:
             TypeError: *fn* is no async callable, as far as can be seen without calling it.
         """
-        if isinstance(fn, classmethod | staticmethod):
-            return type(fn)(self(fn.__func__))  # written above @classmethod instead of below it
+        held: Any = fn
+        if type(held) in {classmethod, staticmethod}:  # written above @classmethod instead of below it
+            return cast("Callable[P, Coroutine[Any, Any, T]]", type(held)(self(held.__func__)))
         _refuse_sync(fn)
         run = self._run
 
@@ -263,17 +262,17 @@ class Engine:
         plain = plan.deadline is None and plan.prepare is None
 
         async def run(fn: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
-            call = Call(plan, fn, args, kwargs, now())
+            call = begin(plan, fn, args, kwargs, now())
             if repeats:
                 call.cancels = cancel_count()
-            outer = _get_running()
-            while outer is not None and outer.ended:
+            outer = get_running()
+            while outer is not None and outer.fn is None:
                 outer = outer.parent
             if outer is not None or not plain:
                 _settle(call, outer, nested)
-            _set_running(call)
+            set_running(call)
             try:
-                outcome = await handler(call) if call.ends > call.started else out_of_time(call, "before")
+                outcome = out_of_time(call, "before") if call.bounded and call.ends <= call.started else await handler(call)
             except BaseException:
                 _over(call, acted=call.attempt > 0)
                 raise
@@ -289,7 +288,6 @@ class Engine:
                     del error
             if call.tries or call.started >= quiet.until or call.parent is not None or call.sealed:
                 _succeeded(call, quiet)
-            call.ended = True
             call.fn = None
             call.args = ()
             call.kwargs = _NO_KWARGS
@@ -358,7 +356,6 @@ def _over(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> No
     """End *call* in any way but plain success."""
     if call.parent is not None:
         _tell_outer(call, acted=acted, failure=failure)
-    call.ended = True
     call.fn = None
     call.args = ()
     call.kwargs = _NO_KWARGS

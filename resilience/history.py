@@ -9,7 +9,7 @@ them, alive.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -85,8 +85,7 @@ def behind_of(outcome: object) -> Iterator[object]:
         seen.add(id(one))
         yield one
         if isinstance(one, BaseExceptionGroup):
-            members: tuple[BaseException, ...] = one.exceptions
-            todo.extend(members)
+            todo.extend(cast("BaseExceptionGroup[BaseException]", one).exceptions)
         if isinstance(one, BaseException):
             todo.append(one.__cause__)
             todo.append(one.__context__)

@@ -10,8 +10,9 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import attrs
 
@@ -69,7 +70,7 @@ def jittered(ceiling: float, draw: float, jitter: str) -> float:
     if jitter == "none":
         return ceiling
     if jitter == "equal":
-        return ceiling / 2 + draw * (ceiling / 2)
+        return (0.5 + draw / 2) * ceiling
     return draw * ceiling
 
 
@@ -175,7 +176,11 @@ class Fibonacci:
 
 def _delays(values: Any) -> tuple[float, ...]:
     # What is no list of numbers goes to the validator as the one delay it is, and is refused there by name.
-    return tuple(cast("Iterable[float]", values)) if isinstance(values, Iterable) and not isinstance(values, str) else (values,)
+    listed: tuple[Any, ...] = (values,)
+    if not isinstance(values, str):
+        with contextlib.suppress(TypeError):
+            listed = tuple(values)
+    return listed
 
 
 def _each_is_seconds(instance: object, attribute: attrs.Attribute[Any], value: Sequence[float]) -> None:

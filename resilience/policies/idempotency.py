@@ -12,12 +12,12 @@ import decimal
 import hashlib
 import uuid
 from collections.abc import Awaitable, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import attrs
 
 from resilience import settings
-from resilience.call import Call
+from resilience.call import Call, Keys
 from resilience.env import Env
 from resilience.events import KeyReused, KeyTaken
 from resilience.outcome import Failure
@@ -89,8 +89,8 @@ def _encoded(part: object) -> tuple[bytes, bytes]:
             return b"datetime", part.isoformat().encode()
         case datetime.date():
             return b"date", part.isoformat().encode()
-    msg = f"key_from: expected str, int, bool, bytes, UUID, Decimal or date, got {type(part).__name__}"
-    raise TypeError(msg)
+        case _:
+            raise TypeError(f"key_from: expected str, int, bool, bytes, UUID, Decimal or date, got {type(part).__name__}")
 
 
 def _header(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -98,14 +98,14 @@ def _header(instance: object, attribute: attrs.Attribute[Any], value: object) ->
         raise settings.fail(instance, attribute, value, "the name of a header")
 
 
-def _methods(value: object) -> object:
+def _methods(value: Iterable[str]) -> frozenset[str]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        return value
-    return frozenset(one.upper() if isinstance(one, str) else one for one in value)
+        return cast("frozenset[str]", value)  # for the validator to refuse by name
+    return frozenset(str(one).upper() for one in value)
 
 
-def _tokens(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, frozenset) or not all(isinstance(one, str) and one.isalpha() for one in value):
+def _tokens(instance: object, attribute: attrs.Attribute[Any], value: frozenset[str]) -> None:
+    if not isinstance(value, frozenset) or not all(one.isalpha() for one in value):
         raise settings.fail(instance, attribute, value, "a set of HTTP methods")
 
 
@@ -130,9 +130,10 @@ class IdempotencyKey:
 
     def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:  # noqa: ARG002 - the shape of Policy
         """Let the calls of *inner* take a key."""
+        keys = cast("Keys", self)  # which it plainly is, but for checkers that know fields by what converts them
 
         def keyed(call: Call[T]) -> Awaitable[T | Failure]:
-            call.keys = self
+            call.keys = keys
             return inner(call)
 
         return keyed

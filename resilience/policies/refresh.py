@@ -263,11 +263,12 @@ class RefreshToken:
         env.detach(fly)
 
     async def _fly(self, flight: Flight, call: Call[Any], env: Env) -> None:
+        token = None
         try:
-            with env.cutoff(self.timeout) as scope:
+            with env.cutoff(self.timeout):
                 brought = self.source(None if flight.replaces is None else flight.replaces.value)
                 token = _checked(await brought if inspect.isawaitable(brought) else brought)
-            if scope.cancelled_caught:
+            if token is None:
                 self._crash(flight, Crash("timeout"), call, env)
                 return
         except Exception as error:  # noqa: BLE001 - whatever the source raises reaches every waiter

@@ -64,7 +64,7 @@ class AttemptTimeout:
         seconds = self.seconds
 
         def limited(call: Call[T]) -> Awaitable[T | Failure]:
-            call.cutoff = min(call.cutoff, seconds)
+            call.cut_after(seconds)
             return inner(call)
 
         return limited
