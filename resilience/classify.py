@@ -61,12 +61,13 @@ def _status(field: str, key: object) -> int:
     return int(key)
 
 
-def _code_key(key: Any) -> CodeKey:
+def _code_key(key: object) -> CodeKey:
     if isinstance(key, str) and key:
         return key
-    pair: tuple[object, ...] = key if isinstance(key, tuple) else ()
-    if len(pair) == 2 and isinstance(pair[1], str) and pair[1]:  # noqa: PLR2004 - a pair
-        return _status("by_code", pair[0]), pair[1]
+    if issubclass(type(key), tuple):
+        status, code = (*cast("tuple[object, ...]", key), None, None)[:2]
+        if isinstance(code, str) and code:
+            return _status("by_code", status), code
     raise _fail("by_code", key, "expected a code, or (status, code)")
 
 
