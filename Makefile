@@ -12,15 +12,21 @@ export PYRIGHT_PYTHON_CACHE_DIR := $(CURDIR)/.venv/cache/pyright
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types layers test-all test-lowest bench clean
+.PHONY: help demo test check format lint types layers test-all test-lowest pictures bench clean
 .NOTPARALLEL:  # the targets share one environment, and the machine
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name what; do printf '  make %-12s %s\n' "$$name" "$$what"; done
 
+# As `python -m resilience.demo`, but that Ctrl-C ends it without a traceback even while the interpreter still imports.
+QUIETLY := 'from _signal import *; signal(SIGINT, SIG_DFL); from runpy import *; run_module("resilience.demo", run_name="__main__")'
+
+# `python -m resilience.demo`, but for Ctrl-C while it still imports: that ends it without a traceback.
+TOUR := import runpy, signal; signal.signal(signal.SIGINT, signal.SIG_DFL); runpy.run_module("resilience.demo", run_name="__main__", alter_sys=True)
+
 demo:  ## a client survives a server that misbehaves in every way its API documents
 	@tools/setup demo
-	@exec $(PY) -m resilience.demo $(ARGS)
+	@exec $(PY) -c $(QUIETLY) $(ARGS)
 
 # Tracing doubles what a busy event loop takes (0.11 s to 0.24 s), so it is on for the pure half only, where every branch must be covered.
 PURE := tests/decide tests/reading
@@ -66,6 +72,10 @@ test-lowest:  ## the suite with the oldest libraries that pyproject.toml allows
 	@sed -n '/^dependencies/,/^]/s/.*"\(.*\)>=\(.*\)".*/\1==\2/p' pyproject.toml >.venv-lowest.d/constraints.txt
 	@PIP_CONSTRAINT=$(CURDIR)/.venv-lowest.d/constraints.txt VENV=.venv-lowest tools/setup dev
 	@exec .venv-lowest/bin/python -m pytest $(ARGS)
+
+pictures:  ## draw docs/demo.svg anew, from the demo
+	@tools/setup demo
+	@exec $(PY) docs/capture.py
 
 bench:  ## what the happy path costs, beside tenacity, stamina and nopanic
 	@tools/setup dev
