@@ -346,11 +346,11 @@ class Call(Generic[T]):
         return next((reason for came, reason in reversed(self.sealed) if any(came is one for one in behind)), None)
 
     async def discard(self, failure: Failure) -> None:
-        """Let go of what *failure* holds, before any wait: close the response, in at most 1 s, whoever cancels."""
+        """Let go of what *failure* holds, before any wait: close the response, in at most 1 s or what time is left, whoever cancels."""
         if self.closer is not None:
             await self.closer(failure)
         else:
-            await _close(failure, self.plan.env)
+            await _close(failure, self.plan.env, min(1.0, self.remaining))
 
     def say(self, kind: type[Event], failure: Failure | None = None, **facts: Any) -> None:
         """Emit an event of *kind* about this call, and about *failure* if one is given; at debug level only if anybody wants to hear it."""
@@ -458,13 +458,13 @@ def operation_name(fn: object) -> str:
     return name if isinstance(name, str) else type(fn).__qualname__
 
 
-async def _close(failure: Failure, env: Env) -> None:
+async def _close(failure: Failure, env: Env, seconds: float) -> None:
     try:
         held = failure.value if failure.error is None else getattr(failure.error, "response", None)
         close = getattr(held, "aclose", None) or getattr(held, "close", None)
         if not callable(close):
             return
-        with env.cutoff(1.0, shield=True):
+        with env.cutoff(seconds, shield=True):
             closing = close()
             if isinstance(closing, Awaitable):
                 await closing
