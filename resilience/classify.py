@@ -65,9 +65,9 @@ def _code_key(key: object) -> CodeKey:
     if isinstance(key, str) and key:
         return key
     if issubclass(type(key), tuple):
-        status, code = (*cast("tuple[object, ...]", key), None, None)[:2]
-        if isinstance(code, str) and code:
-            return _status("by_code", status), code
+        parts = cast("tuple[object, ...]", key)
+        if len(parts) == 2 and isinstance(parts[1], str) and parts[1]:  # noqa: PLR2004 - a pair
+            return _status("by_code", parts[0]), parts[1]
     raise _fail("by_code", key, "expected a code, or (status, code)")
 
 

@@ -15,6 +15,7 @@ from resilience.outcome import Blame, fail_fast, refresh_token, retry
 __all__ = ["RULES"]
 
 _PEER = fail_fast(blames=Blame.PEER)
+_OURS = retry(blames=Blame.CALLER)  # our own pool is exhausted: that passes, and says nothing about the peer
 _CREDENTIAL = fail_fast(blames=Blame.CREDENTIAL)
 
 RULES: Final = Rules("base").extend(
@@ -66,14 +67,18 @@ RULES: Final = Rules("base").extend(
         "httpx.TransportError": retry(),
         "httpx.UnsupportedProtocol": fail_fast(),
         "httpx.LocalProtocolError": fail_fast(),
+        "httpx.PoolTimeout": _OURS,
         "httpx2.TransportError": retry(),
+        "httpx2.PoolTimeout": _OURS,
         "httpx2.UnsupportedProtocol": fail_fast(),
         "httpx2.LocalProtocolError": fail_fast(),
         "httpcore.NetworkError": retry(),
         "httpcore.TimeoutException": retry(),
+        "httpcore.PoolTimeout": _OURS,
         "httpcore.RemoteProtocolError": retry(),
         "httpcore2.NetworkError": retry(),
         "httpcore2.TimeoutException": retry(),
+        "httpcore2.PoolTimeout": _OURS,
         "httpcore2.RemoteProtocolError": retry(),
         "aiohttp.ClientConnectionError": retry(),
         "aiohttp.ClientPayloadError": retry(),
@@ -83,6 +88,7 @@ RULES: Final = Rules("base").extend(
         "requests.Timeout": retry(),
         "requests.ChunkedEncodingError": retry(),
         "requests.SSLError": fail_fast(blames=Blame.PEER),
+        "urllib3.EmptyPoolError": _OURS,
         "urllib3.NewConnectionError": retry(),
         "urllib3.ProtocolError": retry(),
         "urllib3.TimeoutError": retry(),
