@@ -97,7 +97,7 @@ class Screen:
         """Show the table of all scenarios, and how many ended as documented."""
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
         table.add_column("")
-        table.add_column("scenario")
+        table.add_column("scenario", no_wrap=self._console.width >= 100)
         table.add_column("attempts", justify="right")
         table.add_column("waits", justify="right", no_wrap=True)
         table.add_column("refreshes", justify="right")
