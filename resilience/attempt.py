@@ -84,6 +84,11 @@ def _returned(call: Call[T], value: T, rules: Rules, env: Env) -> T | Failure:
     if rules.by_result is not None:
         try:
             signal = rules.by_result(value)
+            if signal is not None and not isinstance(signal, Signal):
+                if inspect.iscoroutine(signal):
+                    signal.close()
+                call.say(ResultUnread, error=type(signal).__name__)
+                signal = None
         except Exception as error:  # noqa: BLE001 - a reader's mistake must not cost the caller a good result
             call.say(ResultUnread, error=type(error).__name__)
     if signal is None:

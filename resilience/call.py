@@ -7,6 +7,7 @@ Fields stand at class defaults until something needs them: a call in which nothi
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Awaitable, Callable, Hashable
 from contextvars import ContextVar
@@ -27,8 +28,6 @@ from resilience.reading.shape import request_of
 __all__ = ["Call", "Keys", "Plan", "begin", "current", "running"]
 
 T = TypeVar("T")
-
-_NEVER = math.inf
 
 # RFC 9110, 9.2.2: sending them twice intends no more than sending them once.
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -95,7 +94,6 @@ class Call(Generic[T]):
     Attributes:
         attempt: The number of the latest attempt started, from 1; 0 before the first.
         started: When the call began, in the engine's monotonic seconds.
-        ends: When its time is up, likewise; infinite without a deadline.
         peer: Whom the call talks to (an adapter puts the origin here); the default key of a `CircuitBreaker`.
         method: The HTTP method, where known.
         path: The request's path, where an adapter knows it; never logged.
@@ -107,13 +105,13 @@ class Call(Generic[T]):
     __slots__ = (
         "__dict__",
         "__weakref__",
+        "_cutoff",
+        "_ends",
         "args",
         "attempt",
         "bounded",
         "cancels",
         "credential",
-        "cutoff",
-        "ends",
         "fn",
         "key_taken",
         "keys",
@@ -197,9 +195,20 @@ class Call(Generic[T]):
         return self._id
 
     @property
+    def ends(self) -> float:
+        """When the call's time is up, in the engine's monotonic seconds; infinite without a deadline."""
+        return self._ends if self.bounded else math.inf
+
+    @property
+    def cutoff(self) -> float:
+        """Seconds one attempt may take; infinite without a limit."""
+        return self._cutoff if self.bounded else math.inf
+
+    @property
     def remaining(self) -> float:
         """Seconds to the call's deadline; infinite without one, never negative."""
-        return self.ends if self.ends == math.inf else max(0.0, self.ends - self.plan.env.now())
+        ends = self.ends
+        return ends if ends == math.inf else max(0.0, ends - self.plan.env.now())
 
     @property
     def idempotency_key(self) -> str | None:
@@ -271,13 +280,15 @@ class Call(Generic[T]):
     def end_by(self, ends: float, limit: float | None) -> None:
         """Let the call's time be up at *ends*, which is *limit* seconds from its start, unless it already is up before."""
         if ends < self.ends:
-            self.ends = ends
+            self._cutoff = self.cutoff
+            self._ends = ends
             self.limit = limit
             self.bounded = True
 
     def cut_after(self, seconds: float) -> None:
         """Let no attempt take longer than so many seconds."""
-        self.cutoff = min(self.cutoff, seconds)
+        self._cutoff = min(self.cutoff, seconds)
+        self._ends = self.ends
         self.bounded = True
 
     def repeatable(self, failure: Failure | None = None) -> bool:
@@ -323,7 +334,10 @@ class Call(Generic[T]):
         if method is None or method.upper() in _IDEMPOTENT:
             return True
         creates_nothing = self.plan.rules.creates_nothing
-        return creates_nothing is not None and creates_nothing(method.upper(), path or "")
+        try:
+            return creates_nothing is not None and bool(creates_nothing(method.upper(), path or ""))
+        except Exception:  # noqa: BLE001 - a dialect that does not know has not said yes
+            return False
 
     def bar(self, failure: Failure) -> str | None:
         """Why this call must not be repeated after *failure* whatever the policy would like; None if it may."""
@@ -370,7 +384,9 @@ class Call(Generic[T]):
             **facts,
         )
         try:
-            env.emit(event)
+            heard = env.emit(event)
+            if heard is not None and inspect.isawaitable(heard):
+                env.detach(functools.partial(_hear, heard, event))
         except Exception:  # noqa: BLE001 - whatever a listener, a processor or a handler raises: a broken log must not break the call
             log.complain(event)
 
@@ -390,12 +406,19 @@ def begin(plan: Plan, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...], kw
     call.started = started
     call.attempt = 0
     call.bounded = False
-    call.ends = call.cutoff = _NEVER
     call.cancels = 0
     call.tries = call.sealed = ()
     call.peer = call.credential = call.keys = call.minted = None
     call.key_taken = False
     return call
+
+
+async def _hear(heard: Awaitable[object], event: Event) -> None:
+    """Let an async listener hear of *event* in its own time."""
+    try:
+        await heard
+    except Exception:  # noqa: BLE001 - as above
+        log.complain(event)
 
 
 def judged(failure: Failure) -> dict[str, Any]:

@@ -170,7 +170,9 @@ class Engine:
             return await run(fn, args, kwargs)
 
         functools.update_wrapper(wrapper, fn)
-        wrapper.__name__ = getattr(wrapper, "__name__", None) or operation_name(fn).rpartition(".")[2]
+        if not hasattr(fn, "__qualname__"):  # a partial or a callable object
+            wrapper.__qualname__ = operation_name(fn)
+            wrapper.__name__ = wrapper.__qualname__.rpartition(".")[2]
         return wrapper
 
     def using(
@@ -237,7 +239,9 @@ class Engine:
         for depth, policy in enumerate(self.policies):
             lines.append(f"{'  ' * depth}{'└ ' if depth else ''}{policy!r}")
         lines.append(f"{'  ' * len(self.policies)}{'└ ' if self.policies else ''}your coroutine")
-        viewed = {name: getattr(plan, name) for name in ("deadline", "operation", "method", "repeatable")}
+        viewed = {name: getattr(plan, name) for name in ("deadline", "attempts", "operation", "method", "repeatable")}
+        if any(isinstance(policy, Retry) and policy.attempts == plan.attempts for policy in self.policies):
+            del viewed["attempts"]  # nobody's view, but the policy's own
         said = ", ".join(f"{name}={value!r}" for name, value in viewed.items() if value is not None)
         if said:
             lines.append(f"for this view: {said}")
@@ -422,6 +426,10 @@ def _refuse_sync(fn: object) -> None:
 
 
 def _says_awaitable(fn: Callable[..., Any]) -> bool:
-    """Whether a plain function is annotated as returning something to await, or marked as a coroutine function."""
-    said = str(fn.__annotations__.get("return", ""))
-    return any(word in said for word in ("Awaitable", "Coroutine", "Future", "Task")) or hasattr(fn, "_is_coroutine_mark")
+    """Whether a plain function is annotated as returning something to await, or marked as one that does, as mocks with a spec are."""
+    try:
+        said = str(fn.__annotations__.get("return", ""))
+    except Exception:  # noqa: BLE001 - from 3.14 on annotations are evaluated when they are asked for
+        said = ""
+    marked = hasattr(fn, "_is_coroutine_mark") or hasattr(fn, "_is_coroutine")
+    return marked or any(word in said for word in ("Awaitable", "Coroutine", "Future", "Task"))

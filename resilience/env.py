@@ -40,7 +40,8 @@ class Env:
         draw: A uniform sample in [0, 1).
         unique: So many random bytes, as twice as many hex digits.
         sleep: Wait so many seconds.
-        emit: Take one event.  Whoever replaces it is told of clean successes too.
+        emit: Take one event.  Whoever replaces it is told of clean successes too.  It may be async, and then hears of events a little
+            later, and in no certain order; what it raises changes nothing for the call.
         cutoff: A scope that cancels what runs inside it after so many seconds.
         detach: Run an async function to its end, whatever becomes of the caller.
         waiter: Something to wait for that any thread may wake.
@@ -53,7 +54,7 @@ class Env:
     draw: Callable[[], float] = random.random
     unique: Callable[[int], str] = secrets.token_hex
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
-    emit: Callable[[Event], None] = log.emit
+    emit: Callable[[Event], object] = log.emit
     cutoff: Callable[..., Cutoff] = backend.cutoff
     detach: Callable[[Callable[[], Awaitable[None]]], None] = backend.detach
     waiter: Callable[[], Waiter] = backend.waiter

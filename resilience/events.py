@@ -233,7 +233,7 @@ class EngineNested(Event):
 
 @attrs.frozen(kw_only=True)
 class ResultUnread(Event):
-    """The dialect's own reader raised *error* over a returned value, which counts as a success."""
+    """The dialect's own reader raised *error* over a returned value, or said something of that type that is no signal: it is not heard."""
 
     name = "result.unread"
     level = "warning"

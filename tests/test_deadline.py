@@ -320,6 +320,7 @@ class TestWhateverTheSchedule:
     )
     async def test_the_whole_call_never_takes_longer_than_its_deadline(
         self,
+        *,
         deadline: float,
         attempt: float,
         attempts: int,
@@ -340,7 +341,7 @@ class TestWhateverTheSchedule:
             headers = {} if hints[number] is None else {"retry-after": f"{hints[number]:.3f}"}
             return Response(503, headers, lambda: world.sleep(closings[number]))
 
-        policies = [Retry(attempts=attempts, backoff=Exponential(base, cap=5)), AttemptTimeout(attempt)]
+        policies: list[Any] = [Retry(attempts=attempts, backoff=Exponential(base, cap=5)), AttemptTimeout(attempt)]
         engine = Engine(policies, env=world.env).using(deadline=deadline)
         try:
             await engine.call(fetch)
