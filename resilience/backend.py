@@ -188,17 +188,14 @@ else:
     # that succeeds.  So each thread remembers its loop.  The memory is wrong only where a loop has since moved to another thread and runs
     # a task there just now; the count is then that task's, nearly always 0 as well.  `cancellation_pending`, which decides, asks anew.
 
-    class _Thread(threading.local):
-        loop: asyncio.AbstractEventLoop | None = None
-
-    _thread = _Thread()
+    _thread = threading.local()
     _running_tasks: dict[Any, asyncio.Task[Any]] = {}
 
     def cancel_count() -> int:
         """How many native cancellations the current task was asked for and has not taken back; 0 on trio and outside a task."""
         try:
             return _running_tasks[_thread.loop].cancelling()
-        except KeyError:
+        except (AttributeError, KeyError):
             task = _first_task()
         return 0 if task is None else task.cancelling()
 
