@@ -7,6 +7,7 @@ A block that starts an event loop is a program of its own.  All the others follo
 from __future__ import annotations
 
 import ast
+import codeop
 import contextlib
 import inspect
 import io
@@ -50,10 +51,18 @@ class Block:
         """What is to be printed, from the comments beside the prints."""
         return re.findall(r"^ *print\(.*\)  # (.+)$", self.code, flags=re.MULTILINE)
 
-    def compiled(self) -> Any:
-        """Code in which an error points at the README's own line."""
-        tree = ast.increment_lineno(ast.parse(self.code), self.line)
-        return compile(tree, str(ROOT / "README.md"), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    def statements(self) -> Iterator[Any]:
+        """Its statements, read line by line as the prompt reads them: a blank line ends what is indented."""
+        compiler = codeop.CommandCompiler()
+        compiler.compiler.flags |= ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        lines: list[str] = []
+        for line in [*self.code.splitlines(), ""]:
+            lines.append(line)
+            statement = compiler("\n".join(lines), f"README.md, line {self.line} and on", "single")
+            if statement is not None:
+                yield statement
+                lines = []
+        assert not lines
 
 
 def blocks(language: str) -> list[Block]:
@@ -76,7 +85,7 @@ def printing(expected: list[str]) -> Iterator[None]:
 @pytest.mark.parametrize("block", PROGRAMS, ids=lambda block: f"line {block.line}")
 def test_a_program_in_the_readme_prints_what_it_says(block: Block) -> None:
     with printing(block.expected):
-        exec(block.compiled(), {"__name__": "__main__"})
+        exec(compile(block.code, "README.md", "exec", dont_inherit=True), {"__name__": "__main__"})
 
 
 @pytest.mark.anyio
@@ -86,9 +95,10 @@ async def test_the_blocks_in_the_readme_follow_one_another_and_print_what_they_s
     try:
         for block in PROMPT:
             with printing(block.expected):
-                running = eval(block.compiled(), names)
-                if inspect.isawaitable(running):
-                    await running
+                for statement in block.statements():
+                    running = eval(statement, names)
+                    if inspect.isawaitable(running):
+                        await running
             clients.update((id(value), value) for value in names.values() if isinstance(value, httpx2.AsyncClient))
         counted = names["server"].counts()
     finally:
