@@ -52,8 +52,8 @@ def history(outcome: object) -> tuple[Tried, ...]:
     Every failed attempt behind *outcome*, oldest first.
 
     Args:
-        outcome: An error that left an engine, or one that wraps such an error: causes, contexts and exception groups are searched.  A
-            failing response that an engine returned works as well, where it takes attributes.
+        outcome: An error that left an engine, or one that wraps such an error: responses, causes, contexts and exception groups
+            are searched.  A failing response that an engine returned works as well, where it takes attributes.
 
     Returns:
         The attempts of the nearest engine call found; empty where there was none.
@@ -75,7 +75,7 @@ def keep_history(outcome: object, tries: tuple[tuple[object, ...], ...]) -> None
 
 
 def behind_of(outcome: object) -> Iterator[object]:
-    """*outcome* and what it came from: group members, then cause, then context; each once, a bounded number."""
+    """*outcome* and what it came from: group members, its response, its cause, its context; each once, a bounded number."""
     seen: set[int] = set()
     todo: list[object] = [outcome]
     while todo and len(seen) < _STEPS:
@@ -87,5 +87,14 @@ def behind_of(outcome: object) -> Iterator[object]:
         if isinstance(one, BaseExceptionGroup):
             todo.extend(cast("BaseExceptionGroup[BaseException]", one).exceptions)
         if isinstance(one, BaseException):
+            todo.append(_response(one))
             todo.append(one.__cause__)
             todo.append(one.__context__)
+
+
+def _response(error: BaseException) -> object:
+    """The response that an error was made of, as `raise_for_status` does."""
+    try:
+        return getattr(error, "response", None)
+    except Exception:  # noqa: BLE001 - a property of somebody else's
+        return None

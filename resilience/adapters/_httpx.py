@@ -166,8 +166,12 @@ class _Drained:
         """What httpx2 asks the stream for."""
         return getattr(self._stream, "elapsed", None)
 
-    async def fill(self, most: float, seconds: float, late: Callable[[], Exception]) -> None:
-        """Read on until there are *most* bytes, for at most *seconds*.  A failure to do so is kept for whoever reads on."""
+    async def fill(self, most: float, seconds: float, closing: float, late: Callable[[], Exception]) -> None:
+        """
+        Read on until there are *most* bytes, for at most *seconds*, and close what is over.
+
+        A failure to do so is kept for whoever reads on.  Closing may take as long as *closing*, whoever cancels.
+        """
         if self.over:
             return
         size = sum(map(len, self.parts))
@@ -186,7 +190,7 @@ class _Drained:
         if scope.cancelled_caught:
             self.error = late()
         self.over = True
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception), self._env.cutoff(closing, shield=True):
             await self.aclose()
 
     async def let_go(self, lost: Callable[[], Exception]) -> None:
@@ -213,11 +217,7 @@ class _Drained:
         if self._closed:
             return
         self._closed = True
-        with self._env.cutoff(_CLOSE_SECONDS, shield=True):
-            close = getattr(self._rest, "aclose", None)
-            if close is not None:
-                await close()
-            await self._stream.aclose()
+        await _close_both(self._rest, self._stream)
 
 
 class _Bounded:
@@ -255,18 +255,22 @@ class _Bounded:
                     if not was_cut(scope, since):
                         raise
                     cause = error
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception), env.cutoff(_CLOSE_SECONDS, shield=True):
                 await self.aclose()
             raise self._adapter.late(self._call, cause)
         finally:
             del cause  # its traceback holds this frame
 
     async def aclose(self) -> None:
-        with self._adapter.env.cutoff(_CLOSE_SECONDS, shield=True):
-            close = getattr(self._rest, "aclose", None)
-            if close is not None:
-                await close()
-            await self._stream.aclose()
+        await _close_both(self._rest, self._stream)
+
+
+async def _close_both(rest: Any, stream: Any) -> None:
+    """Close an iterator, where it is one that can be closed, and the stream that it came from."""
+    close = getattr(rest, "aclose", None)
+    if close is not None:
+        await close()
+    await stream.aclose()
 
 
 class _Hops:
@@ -492,18 +496,18 @@ class Adapter:
     # Failed responses.
 
     async def _drain(self, response: Any, ride: Ride) -> None:
-        now = self.env.now()
-        left = min(ride.until, ride.call.ends) - now
+        left = max(0.0, min(ride.until, ride.call.ends) - self.env.now())
         drained = self._library.drained(response.stream, self.env)
         response.stream = drained
         response.extensions[_DRAINED] = drained
-        await drained.fill(LARGEST, max(0.0, min(_DRAIN_SECONDS, _DRAIN_SHARE * left)), self._read_timeout)
+        reading, closing = min(_DRAIN_SECONDS, _DRAIN_SHARE * left), min(_CLOSE_SECONDS, (1 - _DRAIN_SHARE) * left)
+        await drained.fill(LARGEST, reading, closing, self._read_timeout)
         # A place of ours, where `resilience.reading` looks for a body.
         response._body = _decoded(b"".join(drained.parts), response.headers.get("content-encoding", ""))  # noqa: SLF001
 
     async def _finish(self, response: Any, drained: _Drained, call: Call[Any]) -> None:
         """Read what is left of a failed response that was not repeated, for a caller who does not stream."""
-        await self._closing(response, functools.partial(drained.fill, math.inf, call.remaining, self._read_timeout))
+        await self._closing(response, functools.partial(drained.fill, math.inf, call.remaining, _CLOSE_SECONDS, self._read_timeout))
         await self._load(response, drained)
 
     async def _load(self, response: Any, drained: _Drained) -> None:
@@ -530,11 +534,10 @@ class Adapter:
         if not isinstance(response, self._library.http.Response):
             return
         drained = response.extensions.get(_DRAINED)
-        with contextlib.suppress(Exception), self.env.cutoff(_CLOSE_SECONDS, shield=True):
-            if isinstance(drained, _Drained):
-                await drained.let_go(self._lost)
-            else:
-                await response.aclose()
+        if isinstance(drained, _Drained):
+            await drained.let_go(self._lost)
+        else:
+            await response.aclose()
 
     def _read_timeout(self) -> Exception:
         return cast("Exception", self._library.http.ReadTimeout("The body of a failed response did not come in time."))

@@ -122,6 +122,7 @@ async def test_an_encoding_unknown_here_hides_the_code_and_nothing_else(over: An
     assert [None] == codes(desk)
 
 
+@half_read
 async def test_a_body_that_is_not_encoded_as_it_claims_leaves_status_and_code_standing(lib: Any, desk: Any, odd: Any) -> None:
     """A gateway that puts its own error into the place of a compressed answer, and leaves the headers."""
     server = odd(lambda peer, request: peer.answer(402, QUOTA, content_encoding="gzip"))
@@ -164,7 +165,8 @@ async def test_a_failure_whose_body_hangs_keeps_its_status(lib: Any, desk: Any, 
         peer.gone()
 
     server = odd(play)
-    async with lib.client(engine(desk, Deadline(0.04))) as client:
+    hasty = Engine([Deadline(30)], rules=callmissed.RULES, env=desk.sped_up(50))
+    async with lib.client(hasty) as client:
         response = await client.get(server.url)
 
     assert (503, b"partly") == (response.status_code, response.content)
