@@ -134,7 +134,7 @@ class Call(Generic[T]):
     previous: Failure | None = None  # the latest failed attempt
     final: str | None = None  # why no engine further out may repeat this call
     unsafe_inside: bool = False  # an attempt did something inside that a repeat would do again
-    closer: Callable[[Failure], Awaitable[None]] | None = None  # an adapter's own way to close what is thrown away
+    closer: Callable[[Failure], Awaitable[None]] | None = None  # an adapter's own way to close what is thrown away, shielded for 1 s
     renewals: int = 0  # repeats after a refresh, which cost no attempt
     delays: dict[bool, tuple[int, float]] | None = None  # throttled or not: retries so far, and the latest delay
     repeats: int = 0  # by this call, and by calls inside it that share its allowance
@@ -155,7 +155,7 @@ class Call(Generic[T]):
     cutoff: float  # seconds one attempt may take
     cancels: int  # native cancellations already asked for when the call began
     tries: tuple[tuple[object, ...], ...]  # rows of `history.Tried`
-    sealed: tuple[tuple[object, str], ...]  # what left engines further in with a final decision, and that decision
+    sealed: tuple[tuple[object, str], ...]  # what left engines further in, and their final decision; "" where they made none
     peer: Hashable
     credential: Held | None  # the token this attempt goes with
     keys: Keys | None  # the idempotency policy, where there is one
@@ -303,7 +303,9 @@ class Call(Generic[T]):
             return said
         if self.unsafe_inside:
             return False
-        return self.key_taken or self._harmless(failure, self.key_header or "Idempotency-Key")
+        if self.key_taken or (self.plan.method is None and self.method is None and self.vouched_for(failure)):
+            return True
+        return self._harmless(failure, self.key_header or "Idempotency-Key")
 
     def repeatable_from_outside(self, failure: Failure | None = None) -> bool:
         """
@@ -357,14 +359,22 @@ class Call(Generic[T]):
         if not self.sealed:
             return None
         behind = list(behind_of(failure.value if failure.error is None else failure.error))
-        return next((reason for came, reason in reversed(self.sealed) if any(came is one for one in behind)), None)
+        return next((reason for came, reason in reversed(self.sealed) if reason and any(came is one for one in behind)), None)
+
+    def vouched_for(self, failure: Failure | None) -> bool:
+        """Whether *failure* left an engine further in, which knows better than its request what a repeat would do, and has said so."""
+        if not self.sealed or failure is None:
+            return False
+        behind = list(behind_of(failure.value if failure.error is None else failure.error))
+        return any(came is one for came, _ in self.sealed for one in behind)
 
     async def discard(self, failure: Failure) -> None:
         """Let go of what *failure* holds, before any wait: close the response, in at most 1 s or what time is left, whoever cancels."""
-        if self.closer is not None:
-            await self.closer(failure)
-        else:
-            await _close(failure, self.plan.env, min(1.0, self.remaining))
+        try:
+            with self.plan.env.cutoff(min(1.0, self.remaining), shield=True):
+                await (self.closer or _close)(failure)
+        except Exception:  # noqa: BLE001, S110 - it is being thrown away; how it takes that is nobody's business
+            pass
 
     def say(self, kind: type[Event], failure: Failure | None = None, **facts: Any) -> None:
         """Emit an event of *kind* about this call, and about *failure* if one is given; at debug level only if anybody wants to hear it."""
@@ -481,18 +491,13 @@ def operation_name(fn: object) -> str:
     return name if isinstance(name, str) else type(fn).__qualname__
 
 
-async def _close(failure: Failure, env: Env, seconds: float) -> None:
-    try:
-        held = failure.value if failure.error is None else getattr(failure.error, "response", None)
-        close = getattr(held, "aclose", None) or getattr(held, "close", None)
-        if not callable(close):
-            return
-        with env.cutoff(seconds, shield=True):
-            closing = close()
-            if isinstance(closing, Awaitable):
-                await closing
-    except Exception:  # noqa: BLE001, S110 - it is being thrown away; how it takes that is nobody's business
-        pass
+async def _close(failure: Failure) -> None:
+    held = failure.value if failure.error is None else getattr(failure.error, "response", None)
+    close = getattr(held, "aclose", None) or getattr(held, "close", None)
+    if callable(close):
+        closing = close()
+        if isinstance(closing, Awaitable):
+            await closing
 
 
 _running: ContextVar[Call[Any] | None] = ContextVar("resilience.call", default=None)

@@ -349,9 +349,10 @@ def _failed(call: Call[Any], failure: Failure) -> Exception | None:
                 call.final = "failed_fast"
     came: object = failure.value if error is None else error
     keep_history(came, call.tries)
-    if call.parent is not None and call.final is not None and call.final != "attempts":
+    if call.parent is not None:
         # Not on the error itself: the same one may be raised again by a later call, which has every right to be repeated.
-        call.parent.sealed = (*call.parent.sealed[-15:], (came, call.final))
+        decided = "" if call.final is None or call.final == "attempts" else call.final
+        call.parent.sealed = (*call.parent.sealed[-15:], (came, decided))
     _over(call, acted=any(row[6] == "unknown" for row in call.tries), failure=failure)
     return error
 
