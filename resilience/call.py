@@ -23,7 +23,7 @@ from resilience.errors import DeadlineExceeded, ResilienceError
 from resilience.events import DeadlineHit, Event, KeyTaken, RetryGaveUp
 from resilience.history import behind_of
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
-from resilience.reading.shape import request_of
+from resilience.reading.shape import RequestFacts, request_of
 
 __all__ = ["Call", "Keys", "Plan", "begin", "current", "running"]
 
@@ -132,6 +132,7 @@ class Call(Generic[T]):
     label: str | None = None  # what an adapter calls the operation where the user gave no name
     replayable: bool = True
     previous: Failure | None = None  # the latest failed attempt
+    seen: RequestFacts | None = None  # the request that an earlier attempt was about
     final: str | None = None  # why no engine further out may repeat this call
     unsafe_inside: bool = False  # an attempt did something inside that a repeat would do again
     closer: Callable[[Failure], Awaitable[None]] | None = None  # an adapter's own way to close what is thrown away, shielded for 1 s
@@ -325,14 +326,15 @@ class Call(Generic[T]):
 
     def _harmless(self, failure: Failure | None, key_header: str | None) -> bool:
         """Whether the request, as far as it is known, may be sent twice: by method, dialect, or a key header the caller set without us."""
+        request = None if failure is None else request_of(failure.value if failure.error is None else failure.error)
+        if request is None:
+            request = self.seen
         method, path = self.plan.method or self.method, self.path
-        if failure is not None:
-            request = request_of(failure.value if failure.error is None else failure.error)
-            if request is not None:
-                method = method or request.method
-                path = path or request.path
-                if key_header is not None and request.header(key_header) is not None:
-                    return True
+        if request is not None:
+            method = method or request.method
+            path = path or request.path
+            if key_header is not None and request.header(key_header) is not None:
+                return True
         if method is None or method.upper() in _IDEMPOTENT:
             return True
         creates_nothing = self.plan.rules.creates_nothing
@@ -340,6 +342,12 @@ class Call(Generic[T]):
             return creates_nothing is not None and bool(creates_nothing(method.upper(), path or ""))
         except Exception:  # noqa: BLE001 - a dialect that does not know has not said yes
             return False
+
+    def remember(self, failure: Failure) -> None:
+        """Keep in mind which request *failure* was about, for an attempt after it that is cut and cannot tell; not its headers."""
+        request = request_of(failure.value if failure.error is None else failure.error)
+        if request is not None and request.header(self.key_header or "Idempotency-Key") is None:
+            self.seen = attrs.evolve(request, headers=None)
 
     def bar(self, failure: Failure) -> str | None:
         """Why this call must not be repeated after *failure* whatever the policy would like; None if it may."""

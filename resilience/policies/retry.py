@@ -125,6 +125,7 @@ class Retry:
         )
         if isinstance(decision, RetryIn):
             account.repeats += 1
+            call.remember(failure)
         return decision
 
 

@@ -1,124 +1,181 @@
-"""What plain HTTP means, by its RFCs, and what the exceptions of the common clients mean, unimported."""
+"""Plain HTTP: what each status and each client's exceptions call for."""
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import socket
 import ssl
 from typing import Any
 
 import anyio
+import httpcore
 import httpx
 import httpx2
 import pytest
+import trio
 
-from resilience import Action, Blame, Phase, read
-from resilience.dialects.http import RULES
+from resilience import Action, Blame, Engine, Phase, RefreshToken, Retry, read
+from resilience.dialects import http
+from resilience.testing import World, script
 
-RETRY, FAIL_FAST, REFRESH = Action.RETRY, Action.FAIL_FAST, Action.REFRESH_TOKEN
+RETRY, FAIL, REFRESH = Action.RETRY, Action.FAIL_FAST, Action.REFRESH_TOKEN
+PEER, CALLER, CREDENTIAL = Blame.PEER, Blame.CALLER, Blame.CREDENTIAL
 
-
-@pytest.mark.parametrize(
-    ("status", "action", "throttled", "blames"),
-    [
-        (301, FAIL_FAST, False, Blame.CALLER),  # as an error: a returned one is a value like any other
-        (400, FAIL_FAST, False, Blame.CALLER),
-        (401, REFRESH, False, Blame.CREDENTIAL),
-        (403, FAIL_FAST, False, Blame.CREDENTIAL),
-        (404, FAIL_FAST, False, Blame.CALLER),
-        (408, RETRY, False, Blame.PEER),
-        (409, FAIL_FAST, False, Blame.CALLER),
-        (418, FAIL_FAST, False, Blame.CALLER),
-        (422, FAIL_FAST, False, Blame.CALLER),
-        (425, RETRY, False, Blame.PEER),
-        (428, FAIL_FAST, False, Blame.CALLER),
-        (429, RETRY, True, Blame.PEER),
-        (431, FAIL_FAST, False, Blame.CALLER),
-        (499, FAIL_FAST, False, Blame.CALLER),
-        (500, RETRY, False, Blame.PEER),
-        (501, FAIL_FAST, False, Blame.PEER),
-        (502, RETRY, False, Blame.PEER),
-        (503, RETRY, False, Blame.PEER),
-        (504, RETRY, False, Blame.PEER),
-        (505, FAIL_FAST, False, Blame.PEER),
-        (511, FAIL_FAST, False, Blame.CALLER),
-        (529, RETRY, True, Blame.PEER),
-        (599, RETRY, False, Blame.PEER),
-    ],
-)
-def test_each_status_means_what_its_rfc_says(status: int, action: Action, throttled: bool, blames: Blame) -> None:
-    verdict = RULES.classify(read(httpx2.Response(status), wall=0))
-
-    assert (action, throttled, blames) == (verdict.action, verdict.throttled, verdict.blames)
+STATUSES = {
+    300: (FAIL, CALLER), 301: (FAIL, CALLER), 304: (FAIL, CALLER), 308: (FAIL, CALLER),
+    400: (FAIL, CALLER), 401: (REFRESH, CREDENTIAL), 402: (FAIL, CALLER), 403: (FAIL, CREDENTIAL), 404: (FAIL, CALLER),
+    405: (FAIL, CALLER), 406: (FAIL, CALLER), 407: (FAIL, CALLER), 408: (RETRY, PEER), 409: (FAIL, CALLER), 410: (FAIL, CALLER),
+    411: (FAIL, CALLER), 412: (FAIL, CALLER), 413: (FAIL, CALLER), 414: (FAIL, CALLER), 415: (FAIL, CALLER), 416: (FAIL, CALLER),
+    417: (FAIL, CALLER), 418: (FAIL, CALLER), 421: (FAIL, CALLER), 422: (FAIL, CALLER), 423: (FAIL, CALLER), 424: (FAIL, CALLER),
+    425: (RETRY, PEER), 426: (FAIL, CALLER), 428: (FAIL, CALLER), 429: (RETRY, PEER), 431: (FAIL, CALLER), 451: (FAIL, CALLER),
+    499: (FAIL, CALLER),
+    500: (RETRY, PEER), 501: (FAIL, PEER), 502: (RETRY, PEER), 503: (RETRY, PEER), 504: (RETRY, PEER), 505: (FAIL, PEER),
+    506: (FAIL, PEER), 507: (RETRY, PEER), 508: (FAIL, PEER), 510: (FAIL, PEER), 511: (FAIL, CALLER), 520: (RETRY, PEER),
+    522: (RETRY, PEER), 524: (RETRY, PEER), 529: (RETRY, PEER), 599: (RETRY, PEER),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("error", "action", "blames", "phase"),
-    [
-        (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), RETRY, Blame.PEER, Phase.NOT_SENT),
-        (ConnectionResetError(errno.ECONNRESET, "reset"), RETRY, Blame.PEER, Phase.UNKNOWN),
-        (BrokenPipeError(errno.EPIPE, "broken"), RETRY, Blame.PEER, Phase.UNKNOWN),
-        (TimeoutError(), RETRY, Blame.PEER, Phase.UNKNOWN),
-        (OSError(errno.EHOSTUNREACH, "no route"), RETRY, Blame.PEER, Phase.UNKNOWN),
-        (OSError(errno.ENETUNREACH, "no network"), RETRY, Blame.PEER, Phase.UNKNOWN),
-        (FileNotFoundError(errno.ENOENT, "no file"), FAIL_FAST, Blame.CALLER, Phase.UNKNOWN),
-        (socket.gaierror(socket.EAI_AGAIN, "try again"), RETRY, Blame.PEER, Phase.NOT_SENT),
-        (ssl.SSLCertVerificationError("bad certificate"), FAIL_FAST, Blame.PEER, Phase.NOT_SENT),
-        (anyio.BrokenResourceError(), RETRY, Blame.PEER, Phase.UNKNOWN),
-        *(
-            case
-            for client in (httpx, httpx2)
-            for case in [
-                (client.ConnectError("no"), RETRY, Blame.PEER, Phase.NOT_SENT),
-                (client.ConnectTimeout("late"), RETRY, Blame.PEER, Phase.NOT_SENT),
-                (client.PoolTimeout("full"), RETRY, Blame.CALLER, Phase.NOT_SENT),
-                (client.ReadTimeout("late"), RETRY, Blame.PEER, Phase.UNKNOWN),
-                (client.ReadError("cut"), RETRY, Blame.PEER, Phase.UNKNOWN),
-                (client.WriteError("cut"), RETRY, Blame.PEER, Phase.UNKNOWN),
-                (client.RemoteProtocolError("gone"), RETRY, Blame.PEER, Phase.UNKNOWN),
-                (client.LocalProtocolError("ours"), FAIL_FAST, Blame.CALLER, Phase.UNKNOWN),
-                (client.UnsupportedProtocol("ours"), FAIL_FAST, Blame.CALLER, Phase.NOT_SENT),
-                (client.InvalidURL("ours"), FAIL_FAST, Blame.CALLER, Phase.UNKNOWN),
-                (client.TooManyRedirects("round"), FAIL_FAST, Blame.CALLER, Phase.UNKNOWN),
-            ]
-        ),
-        # D27: programming errors and the unknown are nobody's to repeat.
-        *(
-            (kind("a bug"), FAIL_FAST, Blame.CALLER, Phase.UNKNOWN)
-            for kind in (ValueError, TypeError, KeyError, AttributeError, RuntimeError)
-        ),
-    ],
-    ids=lambda value: f"{type(value).__module__}.{type(value).__name__}" if isinstance(value, Exception) else None,
-)
-def test_each_exception_says_what_it_calls_for_whom_it_blames_and_how_far_it_got(
-    error: Exception, action: Action, blames: Blame, phase: Phase
-) -> None:
-    """D27, D28, and the table of section 6 in the comparison with rivals: one test a row."""
+class StatusError(Exception):
+    def __init__(self, status_code: int) -> None:
+        self.status_code = status_code
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_each_status_means_what_the_rfcs_say(status: int) -> None:
+    """RFC 9110, 6585, 8470."""
+    raised = http.RULES.classify(read(StatusError(status), wall=0))
+
+    assert STATUSES[status] == (raised.action, raised.blames)
+    assert (status in {429, 529}) == raised.throttled
+    assert raised.attempts is None
+    if status >= 400:
+        for client in (httpx, httpx2):
+            returned = http.RULES.classify(read(client.Response(status), wall=0))
+            assert raised == returned
+
+
+@pytest.mark.parametrize("status", range(100, 600))
+def test_every_status_is_judged_and_a_client_error_says_that_nothing_was_done(status: int) -> None:
+    signal = read(StatusError(status), wall=0)
+
+    assert Phase.REFUSED is signal.phase if 400 <= status < 500 else Phase.UNKNOWN is signal.phase
+    assert http.RULES.classify(signal).action in Action
+
+
+def named(name: str, *bases: type[Exception]) -> Exception:
+    """An exception as a client that is not installed here would raise it."""
+    package, _, qualname = name.rpartition(".")
+    kind: type[Exception] = type(qualname, bases or (Exception,), {"__module__": f"{package}._exceptions"})
+    return kind()
+
+
+REQUEST, REQUEST2 = httpx.Request("POST", "https://api.example/"), httpx2.Request("POST", "https://api.example/")
+CONNECTION_ERROR = named("aiohttp.ClientConnectionError")
+
+# Rivals 6.6: connection refused, DNS, TLS, disconnects, of each client: what it calls for, whom it blames, how far it got.
+ERRORS: dict[str, tuple[BaseException, Action, Blame, Phase]] = {
+    "refused": (ConnectionRefusedError(), RETRY, PEER, Phase.NOT_SENT),
+    "reset": (ConnectionResetError(), RETRY, PEER, Phase.UNKNOWN),
+    "broken pipe": (BrokenPipeError(), RETRY, PEER, Phase.UNKNOWN),
+    "timeout": (TimeoutError(), RETRY, PEER, Phase.UNKNOWN),
+    "network unreachable": (OSError(errno.ENETUNREACH, "unreachable"), RETRY, PEER, Phase.UNKNOWN),
+    "host unreachable": (OSError(errno.EHOSTUNREACH, "unreachable"), RETRY, PEER, Phase.UNKNOWN),
+    "no such file": (FileNotFoundError(errno.ENOENT, "no"), FAIL, CALLER, Phase.UNKNOWN),
+    "disk full": (OSError(errno.ENOSPC, "full"), FAIL, CALLER, Phase.UNKNOWN),
+    "DNS": (socket.gaierror(socket.EAI_AGAIN, "again"), RETRY, PEER, Phase.NOT_SENT),
+    "certificate": (ssl.SSLCertVerificationError("expired"), FAIL, PEER, Phase.NOT_SENT),
+    "end of stream": (EOFError(), RETRY, PEER, Phase.UNKNOWN),
+    "asyncio incomplete read": (asyncio.IncompleteReadError(b"", 5), RETRY, PEER, Phase.UNKNOWN),
+    "anyio broken": (anyio.BrokenResourceError(), RETRY, PEER, Phase.UNKNOWN),
+    "anyio end": (anyio.EndOfStream(), RETRY, PEER, Phase.UNKNOWN),
+    "anyio incomplete read": (anyio.IncompleteRead(), RETRY, PEER, Phase.UNKNOWN),
+    "trio broken": (trio.BrokenResourceError(), RETRY, PEER, Phase.UNKNOWN),
+    "trio too slow": (trio.TooSlowError(), RETRY, PEER, Phase.UNKNOWN),
+    "httpcore connect": (httpcore.ConnectError(), RETRY, PEER, Phase.NOT_SENT),
+    "httpcore read": (httpcore.ReadError(), RETRY, PEER, Phase.UNKNOWN),
+    "httpcore disconnected": (httpcore.RemoteProtocolError(), RETRY, PEER, Phase.UNKNOWN),
+    "httpcore read timeout": (httpcore.ReadTimeout(), RETRY, PEER, Phase.UNKNOWN),
+    **{
+        f"{client.__name__} {name}": (getattr(client, name)("x", request=request), *expected)
+        for client, request in ((httpx, REQUEST), (httpx2, REQUEST2))
+        for name, expected in {
+            "ConnectError": (RETRY, PEER, Phase.NOT_SENT),
+            "ConnectTimeout": (RETRY, PEER, Phase.NOT_SENT),
+            "PoolTimeout": (RETRY, CALLER, Phase.NOT_SENT),
+            "ProxyError": (RETRY, PEER, Phase.NOT_SENT),
+            "ReadTimeout": (RETRY, PEER, Phase.UNKNOWN),
+            "WriteTimeout": (RETRY, PEER, Phase.UNKNOWN),
+            "ReadError": (RETRY, PEER, Phase.UNKNOWN),
+            "WriteError": (RETRY, PEER, Phase.UNKNOWN),
+            "CloseError": (RETRY, PEER, Phase.UNKNOWN),
+            "RemoteProtocolError": (RETRY, PEER, Phase.UNKNOWN),
+            "LocalProtocolError": (FAIL, CALLER, Phase.UNKNOWN),
+            "UnsupportedProtocol": (FAIL, CALLER, Phase.NOT_SENT),
+            "TooManyRedirects": (FAIL, CALLER, Phase.UNKNOWN),
+            "DecodingError": (FAIL, CALLER, Phase.UNKNOWN),
+        }.items()
+    },
+    "httpx InvalidURL": (httpx.InvalidURL("x"), FAIL, CALLER, Phase.UNKNOWN),
+    "aiohttp connection": (CONNECTION_ERROR, RETRY, PEER, Phase.UNKNOWN),
+    "aiohttp connector": (named("aiohttp.ClientConnectorError", type(CONNECTION_ERROR)), RETRY, PEER, Phase.NOT_SENT),
+    "aiohttp certificate": (named("aiohttp.ClientConnectorCertificateError", type(CONNECTION_ERROR)), FAIL, PEER, Phase.UNKNOWN),
+    "aiohttp payload": (named("aiohttp.ClientPayloadError"), RETRY, PEER, Phase.UNKNOWN),
+    "aiohttp url": (named("aiohttp.InvalidURL"), FAIL, CALLER, Phase.UNKNOWN),
+    "requests connection": (named("requests.ConnectionError"), RETRY, PEER, Phase.UNKNOWN),
+    "requests TLS": (named("requests.SSLError", type(named("requests.ConnectionError"))), FAIL, PEER, Phase.UNKNOWN),
+    "urllib3 new connection": (named("urllib3.NewConnectionError"), RETRY, PEER, Phase.NOT_SENT),
+    "urllib3 protocol": (named("urllib3.ProtocolError"), RETRY, PEER, Phase.UNKNOWN),
+    "openai connection": (named("openai.APIConnectionError"), RETRY, PEER, Phase.UNKNOWN),
+    "anthropic timeout": (named("anthropic.APITimeoutError", type(named("anthropic.APIConnectionError"))), RETRY, PEER, Phase.UNKNOWN),
+    "value": (ValueError(), FAIL, CALLER, Phase.UNKNOWN),
+    "somebody's own": (named("acme.AcmeError"), FAIL, CALLER, Phase.UNKNOWN),
+    # The name alone proves nothing: the package must be the client's.
+    "somebody's own of the same name": (named("acme.ConnectError"), FAIL, CALLER, Phase.UNKNOWN),
+}
+
+
+@pytest.mark.parametrize("row", ERRORS)
+def test_each_clients_errors_are_known_by_name(row: str) -> None:
+    """D28, rivals 6.6: no client is imported for it."""
+    error, action, blames, phase = ERRORS[row]
+
     signal = read(error, wall=0)
-    verdict = RULES.classify(signal)
+    verdict = http.RULES.classify(signal)
 
     assert (action, blames, phase) == (verdict.action, verdict.blames, signal.phase)
 
 
-@pytest.mark.parametrize("client", [httpx, httpx2])
-@pytest.mark.parametrize(("status", "action"), [(400, FAIL_FAST), (401, REFRESH), (404, FAIL_FAST), (429, RETRY), (503, RETRY)])
-def test_a_status_raised_is_judged_like_one_returned(client: Any, status: int, action: Action) -> None:
-    response = client.Response(status, request=client.Request("GET", "http://api.example.com/"))
-    with pytest.raises(client.HTTPStatusError) as caught:
-        response.raise_for_status()
+@pytest.mark.anyio
+async def test_a_401_without_a_token_source_is_final_at_once(world: World) -> None:
+    fetch = script(httpx.Response(401))
 
-    raised, returned = read(caught.value, wall=0), read(response, wall=0)
-    assert action is RULES.classify(raised).action is RULES.classify(returned).action
-    assert raised.phase is returned.phase
+    assert 401 == (await Engine([Retry()], env=world.env).call(fetch)).status_code
+    assert (1, []) == (fetch.calls, world.slept)
+    assert ["call.failed_fast"] == world.names("call.", "retry.")
 
 
-def test_the_peers_own_word_beats_the_status_but_no_code() -> None:
-    """D2."""
-    told = httpx2.Response(404, headers={"x-should-retry": "true"})
-    assert RETRY is RULES.classify(read(told, wall=0)).action
-    forbidden = httpx2.Response(503, headers={"x-should-retry": "false"})
-    assert FAIL_FAST is RULES.classify(read(forbidden, wall=0)).action
+@pytest.mark.anyio
+async def test_a_401_with_one_is_repeated_once_renewed(world: World) -> None:
+    async def login(stale: str | None) -> str:
+        return "new"
 
-    known = RULES.extend("ours", by_code={"quota": "fail_fast"})
-    both = httpx2.Response(429, headers={"x-should-retry": "true"}, json={"error": {"code": "quota"}})
-    assert FAIL_FAST is known.classify(read(both, wall=0)).action
+    fetch = script(httpx.Response(401), httpx.Response(200))
+
+    assert 200 == (await Engine([RefreshToken(login, token="old"), Retry()], env=world.env).call(fetch)).status_code
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("status", [301, 304, 308])
+async def test_a_redirect_that_comes_back_as_a_value_is_one(world: World, status: int) -> None:
+    fetch = script(httpx.Response(status))
+
+    assert status == (await Engine([Retry()], env=world.env).call(fetch)).status_code
+    assert ["call.succeeded"] == world.names()
+
+
+def test_nothing_in_the_table_leads_to_an_endless_wait() -> None:
+    """Every entry is one of the three actions, and none is unnamed."""
+    tables: list[Any] = [http.RULES.by_code, http.RULES.by_kind, http.RULES.by_status, http.RULES.by_error]
+
+    assert all(verdict.action in Action and verdict.rule.startswith("http: ") for table in tables for verdict in table.values())
