@@ -128,7 +128,11 @@ ERRORS: dict[str, tuple[BaseException, Action, Blame, Phase]] = {
     "urllib3 protocol": (named("urllib3.ProtocolError"), RETRY, PEER, Phase.UNKNOWN),
     "openai connection": (named("openai.APIConnectionError"), RETRY, PEER, Phase.UNKNOWN),
     "anthropic timeout": (named("anthropic.APITimeoutError", type(named("anthropic.APIConnectionError"))), RETRY, PEER, Phase.UNKNOWN),
-    "value": (ValueError(), FAIL, CALLER, Phase.UNKNOWN),
+    # D27: programming errors and the unknown are nobody's to repeat.
+    **{
+        kind.__name__: (kind("a bug"), FAIL, CALLER, Phase.UNKNOWN)
+        for kind in (ValueError, TypeError, KeyError, AttributeError, RuntimeError)
+    },
     "somebody's own": (named("acme.AcmeError"), FAIL, CALLER, Phase.UNKNOWN),
     # The name alone proves nothing: the package must be the client's.
     "somebody's own of the same name": (named("acme.ConnectError"), FAIL, CALLER, Phase.UNKNOWN),
@@ -144,6 +148,30 @@ def test_each_clients_errors_are_known_by_name(row: str) -> None:
     verdict = http.RULES.classify(signal)
 
     assert (action, blames, phase) == (verdict.action, verdict.blames, signal.phase)
+
+
+@pytest.mark.parametrize("client", [httpx, httpx2])
+@pytest.mark.parametrize(("status", "action"), [(400, FAIL), (401, REFRESH), (404, FAIL), (429, RETRY), (503, RETRY)])
+def test_a_status_raised_is_judged_like_one_returned(client: Any, status: int, action: Action) -> None:
+    response = client.Response(status, request=client.Request("GET", "http://api.example.com/"))
+    with pytest.raises(client.HTTPStatusError) as caught:
+        response.raise_for_status()
+
+    raised, returned = read(caught.value, wall=0), read(response, wall=0)
+    assert action is http.RULES.classify(raised).action is http.RULES.classify(returned).action
+    assert raised.phase is returned.phase
+
+
+def test_the_peers_own_word_beats_the_status_but_no_code() -> None:
+    """D2."""
+    told = httpx2.Response(404, headers={"x-should-retry": "true"})
+    assert RETRY is http.RULES.classify(read(told, wall=0)).action
+    forbidden = httpx2.Response(503, headers={"x-should-retry": "false"})
+    assert FAIL is http.RULES.classify(read(forbidden, wall=0)).action
+
+    known = http.RULES.extend("ours", by_code={"quota": "fail_fast"})
+    both = httpx2.Response(429, headers={"x-should-retry": "true"}, json={"error": {"code": "quota"}})
+    assert FAIL is known.classify(read(both, wall=0)).action
 
 
 @pytest.mark.anyio
