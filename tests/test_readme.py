@@ -141,7 +141,7 @@ async def test_the_line_of_the_log_is_the_one_that_is_written(world: World) -> N
     event = next(event for event in heard if isinstance(event, RetryScheduled))
 
     [written] = blocks("text")
-    assert written.code.rstrip("\n") == log._render(None, event.level, {"event": event.name, **log.fields(event)})
+    assert " ".join(written.code.splitlines()) == log._render(None, event.level, {"event": event.name, **log.fields(event)})
 
 
 def test_the_names_of_events_are_those_there_are() -> None:
@@ -173,6 +173,12 @@ def test_the_captured_demo_shows_scenarios_there_are() -> None:
     shown = [scenario for scenario in SCENARIOS if f">{scenario.title}<" in drawn]
 
     assert f"All {len(shown)} scenarios ended as documented" in drawn
+
+
+def test_no_line_of_code_is_wider_than_a_page() -> None:
+    assert [] == [
+        line for language in ("python", "sh", "text") for block in blocks(language) for line in block.code.splitlines() if len(line) > 106
+    ]
 
 
 def test_targets_that_are_named_are_in_the_makefile() -> None:
