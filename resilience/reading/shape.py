@@ -10,6 +10,7 @@ that nothing is fetched and no stand-in can answer.
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Iterator
 
 import attrs
@@ -42,14 +43,15 @@ _REDIRECTED_ELSEWHERE = range(300, 304)  # 300 to 303: the next request may be a
 _DEPRECATED_CODE = frozenset({"aiohttp.ClientResponseError", "websockets.ConnectionClosed"})
 
 
-def read(outcome: object, *, wall: float, body: object = None) -> Signal:
+def read(outcome: object, *, wall: float = math.nan, body: object = None) -> Signal:
     """
     What a failed attempt says about itself.
 
     Args:
         outcome: The exception it raised, or the response it returned.  Of a value that is no response only a mapping is read, as an
             envelope: some APIs answer 200 with an error inside.
-        wall: The present time in unix seconds, for wait hints that are dates.
+        wall: The present time in unix seconds, for wait hints that are dates; without it they can be read only beside the response's own
+            ``Date``.
         body: The body, where the caller has read it from the stream and the outcome does not hold it.
 
     Returns:

@@ -508,3 +508,13 @@ def test_whatever_an_exception_carries_it_is_read(members: dict[str, Any], wall:
         assert all(word is None or (0 < len(word) <= 128 and word.isascii() and word.isprintable()) for word in (signal.code, signal.kind))
         assert signal.message is None or len(signal.message) <= 500
         request_of(error)
+
+
+def test_without_a_clock_a_date_is_a_hint_only_beside_the_responses_own_date() -> None:
+    """D3: reading is pure, and asks no clock of its own."""
+    later = {"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"}
+    both = {**later, "Date": "Sun, 06 Nov 1994 08:49:07 GMT"}
+
+    assert None is read(httpx.Response(503, headers=later)).retry_after
+    assert 30.0 == read(httpx.Response(503, headers=both)).retry_after
+    assert 7.0 == read(httpx.Response(503, headers={"Retry-After": "7"})).retry_after
