@@ -31,11 +31,10 @@ PURE := tests/decide tests/reading
 test:  ## the whole suite; decide/ and reading/ must be covered to the last branch
 	@tools/setup dev
 ifeq ($(strip $(ARGS)),)
-	@echo "decide/ and reading/, every branch counted:"
-	@$(PY) -m coverage run -m pytest $(PURE)
-	@$(PY) -m coverage report
-	@echo "All the rest:"
-	@exec $(PY) -m pytest $(PURE:%=--ignore=%)
+	@echo "decide/ and reading/, every branch counted:"; \
+	$(PY) -m coverage run -m pytest $(PURE) && $(PY) -m coverage report; pure=$$?; \
+	echo "All the rest:"; \
+	$(PY) -m pytest $(PURE:%=--ignore=%) && exit $$pure
 else
 	@exec $(PY) -m pytest $(ARGS)
 endif
