@@ -124,6 +124,9 @@ def _noted(call: Call[Any], failure: Failure, env: Env) -> Failure:
         env.now() - call.started,
     )
     call.tries += (row,)
+    inside = call.sealed_behind(failure)
+    # What an engine further in tried is told by its own rows; this one has not tried anything beside them.
+    call.past += tuple(row for sealed in inside for row in sealed.tries) if inside else (row,)
     call.previous = failure
     call.say(AttemptFailed, failure, retry_after=signal.retry_after)
     return failure

@@ -87,6 +87,24 @@ class Keys(Protocol):
         ...
 
 
+@attrs.frozen
+class Sealed:
+    """
+    What left an engine further in.
+
+    Args:
+        came: The error or the response itself.
+        attempt: The number of the attempt that it left in.
+        decision: Why nobody further out may repeat what led there; empty where that was not decided.
+        tries: Rows of `history.Tried`.
+    """
+
+    came: object
+    attempt: int
+    decision: str
+    tries: tuple[tuple[object, ...], ...]
+
+
 class Call(Generic[T]):
     """
     The call that is running: `current` returns it inside a wrapped function.
@@ -132,6 +150,10 @@ class Call(Generic[T]):
     label: str | None = None  # what an adapter calls the operation where the user gave no name
     replayable: bool = True
     previous: Failure | None = None  # the latest failed attempt
+    past: tuple[
+        tuple[object, ...], ...
+    ] = ()  # rows of `history.Tried` for the history: *tries*, with those of engines further in for theirs
+    capped: bool = False  # whether the last failure was the last that its rule allows
     seen: RequestFacts | None = None  # the request that an earlier attempt was about
     final: str | None = None  # why no engine further out may repeat this call
     unsafe_inside: bool = False  # an attempt did something inside that a repeat would do again
@@ -156,7 +178,7 @@ class Call(Generic[T]):
     cutoff: float  # seconds one attempt may take
     cancels: int  # native cancellations already asked for when the call began
     tries: tuple[tuple[object, ...], ...]  # rows of `history.Tried`
-    sealed: tuple[tuple[object, str], ...]  # what left engines further in, and their final decision; "" where they made none
+    sealed: tuple[Sealed, ...]  # what left engines further in
     peer: Hashable
     credential: Held | None  # the token this attempt goes with
     keys: Keys | None  # the idempotency policy, where there is one
@@ -364,17 +386,19 @@ class Call(Generic[T]):
 
     def decided_inside(self, failure: Failure) -> str | None:
         """Why an engine further in would not repeat what led to *failure*; None where none said so."""
-        if not self.sealed:
-            return None
-        behind = list(behind_of(failure.value if failure.error is None else failure.error))
-        return next((reason for came, reason in reversed(self.sealed) if reason and any(came is one for one in behind)), None)
+        return next((sealed.decision for sealed in reversed(self.sealed_behind(failure)) if sealed.decision), None)
 
     def vouched_for(self, failure: Failure | None) -> bool:
         """Whether *failure* left an engine further in, which knows better than its request what a repeat would do, and has said so."""
-        if not self.sealed or failure is None:
-            return False
+        return failure is not None and bool(self.sealed_behind(failure))
+
+    def sealed_behind(self, failure: Failure) -> list[Sealed]:
+        """What left engines further in, in the latest attempt, and led to *failure*; in the order in which it did."""
+        sealed = [one for one in self.sealed if one.attempt == self.attempt]
+        if not sealed:
+            return sealed
         behind = list(behind_of(failure.value if failure.error is None else failure.error))
-        return any(came is one for came, _ in self.sealed for one in behind)
+        return [one for one in sealed if any(one.came is other for other in behind)]
 
     async def discard(self, failure: Failure) -> None:
         """Let go of what *failure* holds, before any wait: close the response, in at most 1 s or what time is left, whoever cancels."""

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import attrs
 
 from resilience import attempt, review, settings
-from resilience.call import Call, Plan, begin, get_running, operation_name, out_of_time, set_running
+from resilience.call import Call, Plan, Sealed, begin, get_running, operation_name, out_of_time, set_running
 from resilience.classify import Rules
 from resilience.dialects import http
 from resilience.env import Env
@@ -348,11 +348,12 @@ def _failed(call: Call[Any], failure: Failure) -> Exception | None:
             if action is Action.FAIL_FAST or call.credential is not None:
                 call.final = "failed_fast"
     came: object = failure.value if error is None else error
-    keep_history(came, call.tries)
+    keep_history(came, call.past)
     if call.parent is not None:
-        # Not on the error itself: the same one may be raised again by a later call, which has every right to be repeated.
-        decided = "" if call.final is None or call.final == "attempts" else call.final
-        call.parent.sealed = (*call.parent.sealed[-15:], (came, decided))
+        # Not on the error itself: the same one may be raised again by a later call, which has every right to be repeated.  That the
+        # attempts are used up decides nothing, for the repeats are shared; that a rule allows no more does.
+        decided = "" if call.final is None or (call.final == "attempts" and not call.capped) else call.final
+        call.parent.sealed = (*call.parent.sealed[-15:], Sealed(came, call.parent.attempt, decided, call.past))
     _over(call, acted=any(row[6] == "unknown" for row in call.tries), failure=failure)
     return error
 

@@ -56,7 +56,8 @@ def history(outcome: object) -> tuple[Tried, ...]:
             are searched.  A failing response that an engine returned works as well, where it takes attributes.
 
     Returns:
-        The attempts of the nearest engine call found; empty where there was none.
+        The attempts of the nearest engine call found; empty where there was none.  An attempt in which an engine further in did the trying
+        is told by that engine's attempts.
     """
     for one in behind_of(outcome):
         kept: tuple[tuple[Any, ...], ...] | None = getattr(one, "__dict__", {}).get(_HISTORY)

@@ -108,11 +108,13 @@ class Retry:
             return GiveUp("schedule")
         delays[verdict.throttled] = retries + 1, backoff
         account = _account(call)
+        of_rule = sum(row[2] == verdict.rule for row in call.tries)
+        call.capped = verdict.attempts is not None and of_rule >= verdict.attempts
         decision = decide(
             tries=call.attempt - call.renewals,
             attempts=self.attempts if call.plan.attempts is None else min(self.attempts, call.plan.attempts),
             repeats_left=math.inf if account.plan.attempts is None else account.plan.attempts - 1 - account.repeats,
-            tries_of_rule=sum(row[2] == verdict.rule for row in call.tries),
+            tries_of_rule=of_rule,
             cap_of_rule=verdict.attempts,
             phase=signal.phase,
             repeatable=signal.phase is not Phase.UNKNOWN or call.repeatable(failure),
