@@ -25,19 +25,9 @@ demo:  ## a client survives a server that misbehaves in every way its API docume
 	@tools/setup demo
 	@exec $(PY) -c '$(TOUR)' $(ARGS)
 
-# Tracing doubles what a busy event loop takes (0.11 s to 0.24 s), so it is on for the pure half only, where every branch must be covered.
-PURE := tests/decide tests/reading
-
 test:  ## the whole suite; decide/ and reading/ must be covered to the last branch
 	@tools/setup dev
-ifeq ($(strip $(ARGS)),)
-	@echo "decide/ and reading/, every branch counted:"; \
-	$(PY) -m coverage run -m pytest $(PURE) && $(PY) -m coverage report; pure=$$?; \
-	echo "All the rest:"; \
-	$(PY) -m pytest $(PURE:%=--ignore=%) && exit $$pure
-else
-	@exec $(PY) -m pytest $(ARGS)
-endif
+	@exec $(PY) $(if $(strip $(ARGS)),-m pytest $(ARGS),tools/suite.py)
 
 check: lint types layers  ## format, lint, types and the direction of imports
 
