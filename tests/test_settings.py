@@ -111,18 +111,19 @@ TABLE: list[tuple[Callable[..., Any], dict[str, Any], dict[str, list[Any]]]] = [
     (Constant, {}, {"base": [*NO_SECONDS, math.inf, None], "jitter": NO_JITTER}),
     (Listed, {"delays": [1]}, {"delays": [[], [-1], [math.nan], [1, math.inf], [True], "12", None], "jitter": NO_JITTER}),
 ]
-ROWS = [(kind, given, field, value) for kind, given, fields in TABLE for field, values in fields.items() for value in values]
+ROWS = [(kind, given, field, values) for kind, given, fields in TABLE for field, values in fields.items()]
 
 
-@pytest.mark.parametrize(("kind", "given", "field", "value"), ROWS, ids=[f"{row[0].__name__}.{row[2]}={row[3]!r:.40}" for row in ROWS])
-def test_a_wrong_value_is_refused_by_name(kind: Callable[..., Any], given: dict[str, Any], field: str, value: Any) -> None:
-    with pytest.raises(ValueError, match=rf"^{kind.__name__}\.{field}: expected ") as caught:
-        kind(**{**given, field: value})
+@pytest.mark.parametrize(("kind", "given", "field", "values"), ROWS, ids=[f"{row[0].__name__}.{row[2]}" for row in ROWS])
+def test_a_wrong_value_is_refused_by_name(kind: Callable[..., Any], given: dict[str, Any], field: str, values: list[Any]) -> None:
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{kind.__name__}\.{field}: expected ") as caught:
+            kind(**{**given, field: value})
 
-    secret = field in {"token", "value"}  # what nearly was one must not be shown
-    shown = value[0] if isinstance(value, list) and value and field == "delays" else value
-    if not secret and field not in {"origins", "delays", "methods"}:
-        assert str(caught.value).endswith(f"got {shown!r}")
+        if field not in {"token", "value"}:  # what nearly was a secret must not be shown
+            assert ", got " in str(caught.value)
+        if field not in {"token", "value", "origins", "delays", "methods"}:  # of several the wrong one is shown
+            assert str(caught.value).endswith(f"got {value!r}")
 
 
 def test_the_table_above_leaves_out_no_field() -> None:

@@ -17,7 +17,7 @@ LAST = math.nextafter(1.0, 0.0)
 draws = st.floats(0.0, LAST)
 retries = st.integers(1, 1_000_000)
 bases = st.one_of(st.just(0.0), st.floats(1e-9, 1e9), st.floats(0.0, 1e300), st.integers(0, 10**6))
-drawn_below = st.sampled_from(["full", "equal", "none"])
+drawn_below: st.SearchStrategy[Any] = st.sampled_from(["full", "equal", "none"])
 
 
 @st.composite
@@ -31,7 +31,7 @@ def schedules(draw: st.DrawFn) -> tuple[Backoff, float]:
             return Constant(base, jitter=draw(drawn_below)), base
         case "exponential":
             factor = draw(st.one_of(st.floats(1.0, 1e6), st.integers(1, 10)))
-            jitter = draw(st.sampled_from(["full", "equal", "decorrelated", "none"]))
+            jitter: Any = draw(st.sampled_from(["full", "equal", "decorrelated", "none"]))
             return Exponential(base, cap=cap, factor=factor, jitter=jitter), cap
         case "linear":
             return Linear(base, cap=cap, jitter=draw(drawn_below)), cap
@@ -172,7 +172,7 @@ class TestTheOthers:
         assert [1, 5, 2, 2, 2] == [schedule.delay(retry, 0.0) for retry in (1, 2, 3, 4, 10**6)]
 
     def test_a_single_delay_needs_no_list(self) -> None:
-        assert Listed([3.0]) == Listed(3.0)  # type: ignore[arg-type]  # what the converter takes is wider than what it gives
+        assert Listed([3.0]) == Listed(3.0)
 
 
 class TestSpread:

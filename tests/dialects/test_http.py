@@ -55,12 +55,12 @@ def test_each_status_means_what_the_rfcs_say(status: int) -> None:
             assert raised == returned
 
 
-@pytest.mark.parametrize("status", range(100, 600))
-def test_every_status_is_judged_and_a_client_error_says_that_nothing_was_done(status: int) -> None:
-    signal = read(StatusError(status), wall=0)
+def test_every_status_is_judged_and_a_client_error_says_that_nothing_was_done() -> None:
+    for status in range(100, 600):
+        signal = read(StatusError(status), wall=0)
 
-    assert Phase.REFUSED is signal.phase if 400 <= status < 500 else Phase.UNKNOWN is signal.phase
-    assert http.RULES.classify(signal).action in Action
+        assert (Phase.REFUSED if 400 <= status < 500 else Phase.UNKNOWN) is signal.phase
+        assert http.RULES.classify(signal).action in Action
 
 
 def named(name: str, *bases: type[Exception]) -> Exception:
