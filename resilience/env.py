@@ -7,8 +7,8 @@ calls make the same decisions, on asyncio, on trio and in a simulation.
 
 from __future__ import annotations
 
+import os
 import random
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 
@@ -25,6 +25,11 @@ __all__ = ["Env"]
 
 def _heard_by(env: Env) -> Quiet:
     return log.quiet if env.emit is log.emit else Quiet()
+
+
+def _unique(size: int) -> str:
+    # What `secrets.token_hex` does, without the libraries for signing that it brings along.
+    return os.urandom(size).hex()
 
 
 @attrs.frozen(eq=False)
@@ -52,7 +57,7 @@ class Env:
     now: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     draw: Callable[[], float] = random.random
-    unique: Callable[[int], str] = secrets.token_hex
+    unique: Callable[[int], str] = _unique
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     emit: Callable[[Event], object] = log.emit
     cutoff: Callable[..., Cutoff] = backend.cutoff

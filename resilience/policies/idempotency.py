@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import hashlib
 import uuid
 from collections.abc import Awaitable, Iterable
 from typing import Any, TypeVar, cast
@@ -63,6 +62,8 @@ def derived_key(scope: str, parts: Iterable[object]) -> str:
     Raises:
         TypeError: A part of another type; float is none of them, for 0.1 + 0.2 is another float in the next process.
     """
+    import hashlib  # noqa: PLC0415 - used here only, and slow to load
+
     digest = hashlib.sha256()
     for kind, data in (_encoded(scope), *(_encoded(part) for part in parts)):
         digest.update(b"%s:%d:" % (kind, len(data)))
