@@ -137,9 +137,6 @@ class _Once:
         self.touched = True
         return self.stream.__aiter__()
 
-    async def aclose(self) -> None:
-        await self.stream.aclose()
-
 
 class _Drained:
     """
@@ -160,11 +157,6 @@ class _Drained:
         self._env = env
         self._next = 0
         self._closed = False
-
-    @property
-    def elapsed(self) -> Any:
-        """What httpx2 asks the stream for."""
-        return getattr(self._stream, "elapsed", None)
 
     async def fill(self, most: float, seconds: float, closing: float, late: Callable[[], Exception]) -> None:
         """

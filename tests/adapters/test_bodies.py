@@ -29,8 +29,8 @@ async def parts() -> AsyncIterator[bytes]:
     yield b"shot"
 
 
-class OneWay(io.RawIOBase):
-    """A pipe, as far as its user can tell."""
+class Pipe(io.RawIOBase):
+    """One that knows it cannot be rewound."""
 
     def __init__(self, content: bytes) -> None:
         self._content = io.BytesIO(content)
@@ -40,6 +40,13 @@ class OneWay(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         return self._content.read(size)
+
+
+class Reader:
+    """One that can be read, and says no more."""
+
+    def __init__(self, content: bytes) -> None:
+        self.read = io.BytesIO(content).read
 
 
 BODIES: list[dict[str, Any]] = [
@@ -122,11 +129,12 @@ async def test_an_async_file_is_a_stream_too(over: Any, desk: Any, odd: Any, tmp
     assert b"content" in server.requests[0]
 
 
-async def test_a_form_with_a_file_that_cannot_be_rewound_is_sent_once(over: Any, desk: Any, odd: Any) -> None:
+@pytest.mark.parametrize("kind", [Pipe, Reader])
+async def test_a_form_with_a_file_that_cannot_be_rewound_is_sent_once(over: Any, desk: Any, odd: Any, kind: Any) -> None:
     """B50: both clients would send the form again, and the file empty."""
     server = odd(answering(503, 200))
     async with over(Engine(KEYED, env=desk.env)) as client:
-        response = await client.post(server.url, files={"file": OneWay(b"content")})
+        response = await client.post(server.url, files={"file": kind(b"content")})
 
     assert 503 == response.status_code
     assert 1 == len(server.requests)

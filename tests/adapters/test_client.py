@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import inspect
+import types
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,6 +14,7 @@ import httpx2
 import pytest
 
 from resilience import AttemptTimeout, CircuitBreaker, Deadline, Engine, IdempotencyKey, Retry, current, history
+from resilience.adapters._httpx import Library
 from resilience.demo.faults import Answer, Drip, Reset, Truncate
 from resilience.demo.serve import Server
 from resilience.dialects import callmissed
@@ -377,3 +379,11 @@ async def test_a_transport_closes_the_one_inside(lib: Any) -> None:
     await lib.adapter.ResilientTransport(Engine(), inner).aclose()
 
     assert [inner, inner] == closed
+
+
+async def test_a_library_without_the_place_where_requests_are_stamped_is_refused_at_import() -> None:
+    """Better no adapter than one that silently sends neither key nor token."""
+    future = types.SimpleNamespace(__name__="httpx3", __version__="3.0", AsyncClient=object)
+
+    with pytest.raises(ImportError, match=r"httpx3 3\.0 is not known here"):
+        Library(future, {})

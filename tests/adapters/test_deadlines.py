@@ -215,6 +215,37 @@ async def test_a_failed_response_is_bounded_likewise_beyond_what_was_drained(ove
     assert 404 == response.status_code
 
 
+async def test_an_error_that_the_cut_provoked_is_the_cause(over: Any, lib: Any, desk: Any) -> None:
+    class Stream(lib.http.AsyncByteStream):  # type: ignore[misc]
+        async def __aiter__(self) -> Any:
+            try:
+                await anyio.sleep(60)
+            except BaseException:
+                raise KeyError("cut") from None
+            yield b""
+
+    transport = lib.http.MockTransport(lambda request: lib.http.Response(200, stream=Stream()))
+    async with over(Engine([Deadline(10)], env=desk.stopped()), transport=transport) as client:
+        async with client.stream("GET", "https://api.example") as response:
+            desk.now += 9.99
+            with pytest.raises(DeadlineExceeded) as caught:
+                await response.aread()
+
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+async def test_a_stream_closed_unread_frees_its_connection(over: Any, lib: Any, desk: Any, odd: Any) -> None:
+    """D29."""
+    server = odd(lambda peer, request: halting(peer, request) if len(peer.odd.requests) < 2 else peer.answer(200))
+    inner = lib.http.AsyncHTTPTransport(verify=False, limits=lib.http.Limits(max_connections=1))
+    async with over(Engine([Deadline(10)], env=desk.env), transport=inner, timeout=lib.http.Timeout(5, pool=1)) as client:
+        async with client.stream("GET", server.url):
+            pass
+        response = await client.get(server.url)
+
+    assert 200 == response.status_code
+
+
 async def test_a_stream_in_time_is_whole_and_its_errors_are_its_own(over: Any, lib: Any, desk: Any, odd: Any) -> None:
     def play(peer: Any, request: bytes) -> None:
         if b"/whole" in request:
@@ -276,6 +307,16 @@ async def test_the_error_of_a_late_read_knows_the_attempts_before(over: Any, des
 
     assert 2 == caught.value.attempts
     assert [503] == [tried.status for tried in history(caught.value)]
+
+
+async def test_a_switch_of_protocols_is_left_alone(over: Any, lib: Any, desk: Any) -> None:
+    """A web socket lives as long as it likes."""
+    transport = lib.http.MockTransport(lambda request: lib.http.Response(101, stream=lib.http.ByteStream(b"")))
+    async with over(Engine([Deadline(5)], env=desk.env), transport=transport) as client:
+        async with client.stream("GET", "https://api.example") as response:
+            kinds = {type(response.stream).__module__, type(getattr(response.stream, "_stream", None)).__module__}
+
+    assert not any(kind.startswith("resilience") for kind in kinds)
 
 
 async def test_without_a_deadline_a_stream_is_the_client_s_own(over: Any, desk: Any, odd: Any) -> None:

@@ -229,6 +229,17 @@ async def test_a_failure_brought_back_unread_says_that_it_was_let_go_of(lib: Any
     assert LARGEST <= sum(map(len, parts)) < 1_000_000
 
 
+@half_read
+async def test_a_large_failure_that_is_brought_back_holds_what_was_read_of_it(lib: Any, desk: Any, odd: Any) -> None:
+    server = odd(lambda peer, request: peer.answer(503, b"x" * 1_000_000))
+    policies: list[Any] = [Retry(), CircuitBreaker(consecutive=1, failure_ratio=1)]
+    async with lib.client(engine(desk, *policies)) as client:
+        response = await client.get(server.url)
+
+    assert (503, "") == (response.status_code, response.text.strip("x"))
+    assert LARGEST <= len(response.content) < 1_000_000
+
+
 async def test_a_cancel_while_a_failure_is_drained_frees_the_connection(over: Any, lib: Any, desk: Any, odd: Any) -> None:
     """D1, D29: the pool of one serves the next request."""
 
@@ -249,6 +260,55 @@ async def test_a_cancel_while_a_failure_is_drained_frees_the_connection(over: An
     assert scope.cancelled_caught
     assert 200 == response.status_code
     assert [] == codes(desk)
+
+
+class Reluctant:
+    """A transport of large failures that take *seconds* to close, then small successes."""
+
+    def __init__(self, lib: Any, seconds: float) -> None:
+        self.closed: list[str] = []
+        outer = self
+
+        class Stream(lib.http.AsyncByteStream):  # type: ignore[misc]
+            async def __aiter__(self) -> Any:
+                for _ in range(100):
+                    yield b"x" * LARGEST
+
+            async def aclose(self) -> None:
+                outer.closed.append("began")
+                await anyio.sleep(seconds)
+                outer.closed.append("ended")
+
+        class Transport(lib.http.AsyncBaseTransport):  # type: ignore[misc]
+            async def handle_async_request(self, request: Any) -> Any:
+                return lib.http.Response(200) if outer.closed else lib.http.Response(503, stream=Stream())
+
+        self.transport = Transport()
+
+
+@half_read
+async def test_a_cancel_while_a_failure_is_thrown_away_lets_it_be_closed(over: Any, lib: Any, desk: Any) -> None:
+    """D29."""
+    reluctant = Reluctant(lib, 0.03)
+    async with over(engine(desk), transport=reluctant.transport) as client:
+        with anyio.move_on_after(0.01) as scope:
+            await client.get("https://api.example")
+
+    assert scope.cancelled_caught
+    assert ["began", "ended"] == reluctant.closed
+
+
+@half_read
+async def test_a_failure_that_will_not_close_delays_the_repeat_for_a_second_at_most(over: Any, lib: Any, desk: Any) -> None:
+    """D29; a second is 20 ms here."""
+    reluctant = Reluctant(lib, 60)
+    hasty = Engine([Retry()], rules=callmissed.RULES, env=desk.sped_up(50))
+    async with over(hasty, transport=reluctant.transport) as client:
+        began = time.monotonic()
+        response = await client.get("https://api.example")
+
+    assert (200, ["began"]) == (response.status_code, reluctant.closed)
+    assert time.monotonic() - began < 5
 
 
 async def test_nothing_waits_longer_than_a_second_for_a_body_that_drips(over: Any, desk: Any, server: Server) -> None:
