@@ -40,10 +40,10 @@ _ERRORS = 8  # members of a list of errors that are looked at
 _CLIP = 500  # characters of a message
 
 # Strings, to be skipped, and what opens or closes a level.  An unfinished string runs to the end, and no character is read twice.
-_LEVELS = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|([\[{])|[\]}]', re.DOTALL)
+_LEVELS = r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|([\[{])|[\]}]'
 # A status says nothing that the response did not, be it a number or, by way of some SDKs, its digits.
-_HTTP_STATUS = re.compile(r"[1-5][0-9]{2}")
-_GOOGLE_STATUS = re.compile(r"[A-Z]+(?:_[A-Z]+)*")
+_HTTP_STATUS = r"[1-5][0-9]{2}"
+_GOOGLE_STATUS = r"[A-Z]+(?:_[A-Z]+)*"
 _NO_KINDS = frozenset({"error", "about:blank"})  # Anthropic's wrapper; RFC 9457: "no more than the status says"
 
 
@@ -118,7 +118,7 @@ def _too_deep(text: str) -> bool:
     if text.count("[") + text.count("{") <= _DEEPEST:
         return False
     depth = 0
-    for found in _LEVELS.finditer(text):
+    for found in re.finditer(_LEVELS, text, re.DOTALL):
         if found[1] is not None:
             depth += 1
             if depth > _DEEPEST:
@@ -154,7 +154,7 @@ def _code(fields: Any) -> str | None:
     if number is not None:
         # Google's number is a status or a gRPC code; its name stands beside it.
         named = word(item(fields, "status"))
-        raw = named if named is not None and _GOOGLE_STATUS.fullmatch(named) else _digits(number)
+        raw = named if named is not None and re.fullmatch(_GOOGLE_STATUS, named) else _digits(number)
     candidates = (
         raw,
         item(fields, "Code"),
@@ -164,7 +164,7 @@ def _code(fields: Any) -> str | None:
         _oauth_error(item(fields, "error")),
     )
     found = (code for candidate in candidates if (code := word(candidate)) is not None)
-    return next((code for code in found if not _HTTP_STATUS.fullmatch(code)), None)
+    return next((code for code in found if not re.fullmatch(_HTTP_STATUS, code)), None)
 
 
 def _digits(number: int) -> str | None:

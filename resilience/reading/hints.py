@@ -44,7 +44,7 @@ _DATES = (
     f"{_DAY_NAME} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})",  # asctime: the only one that names no zone
 )
 # Where repeats were joined: at a comma and a space, save those inside a date.  A comma alone may be a decimal or a thousands mark.
-_JOINED = re.compile("".join(f"(?<!{day})" for day in [*_DAYS, "day"]) + ", ", re.IGNORECASE)
+_JOINED = "".join(f"(?<!{day})" for day in [*_DAYS, "day"]) + ", "
 
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 _YEAR = 365.2425 * 86_400
@@ -141,7 +141,7 @@ def sane_seconds(value: object) -> float | None:
 def _values(headers: object, name: str) -> list[str]:
     """The field's values, those that somebody joined taken apart again."""
     fields = (field for field in header_values(headers, name) if len(field) <= _LONGEST)
-    return [value.strip(_SPACE) for field in fields for value in _JOINED.split(field)]
+    return [value.strip(_SPACE) for field in fields for value in re.split(_JOINED, field, flags=re.IGNORECASE)]
 
 
 def _now_there(headers: object, wall: float) -> float:

@@ -13,8 +13,9 @@ from resilience.reading.responses import reader_of
 
 __all__ = ["RequestFacts", "request_of"]
 
-_METHOD = re.compile(r"[A-Za-z]+(?:[-_][A-Za-z]+)*")
-_PATH = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?(/[^?#]*)?")
+# Compiled when first needed, which is after a failure.
+_METHOD = r"[A-Za-z]+(?:[-_][A-Za-z]+)*"
+_PATH = r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?(/[^?#]*)?"
 _LONGEST = 8192  # characters of a URL
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -77,7 +78,7 @@ def _first_hop(response: object) -> object:
 
 def _read(request: object) -> RequestFacts | None:
     method = attribute(request, "method")
-    if not is_text(method) or _METHOD.fullmatch(method) is None:
+    if not is_text(method) or re.fullmatch(_METHOD, method) is None:
         return None
     headers = attribute(request, "headers")
     return RequestFacts(method.upper(), _path(attribute(request, "url")), headers if is_headers(headers) else None)
@@ -88,7 +89,7 @@ def _path(url: object) -> str | None:
         text = str(url)
     except Exception:  # noqa: BLE001 - a URL object of any make
         return None
-    found = _PATH.match(text) if len(text) <= _LONGEST else None
+    found = re.match(_PATH, text) if len(text) <= _LONGEST else None
     if found is None or not found[0]:
         return None
     return found[1] or "/"

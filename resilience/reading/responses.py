@@ -64,8 +64,9 @@ _IN_A_TUPLE: object = vars(_Named)["field"]
 _MEMBERS = (types.MemberDescriptorType, types.GetSetDescriptorType, type(_IN_A_TUPLE))
 _ABSENT: Final = object()
 _UNTYPED: Final = object()
-_INT = re.compile(r"(?:typing\.)?(?:Optional\[)?(?:builtins\.|http\.)?(?:int|HTTPStatus)\]?(?: *\| *None)?")
-_LAST_NAME = re.compile(r"(?:(?:typing\.)?Optional\[)?(?:\w+\.)*(\w+)")
+# Compiled when first needed.
+_INT = r"(?:typing\.)?(?:Optional\[)?(?:builtins\.|http\.)?(?:int|HTTPStatus)\]?(?: *\| *None)?"
+_LAST_NAME = r"(?:(?:typing\.)?Optional\[)?(?:\w+\.)*(\w+)"
 _HEADERS = ("dict", "Dict", "Mapping", "MultiMapping", "MultiDict", "MultiDictProxy", "HeaderDict", "Headers", "HTTPMessage")
 
 
@@ -197,14 +198,14 @@ def _says(declared: object, fits: Callable[[object], bool]) -> bool:
 def _is_int(declared: object) -> bool:
     if isinstance(declared, type):
         return issubclass(declared, int) and declared is not bool
-    return _INT.fullmatch(_spelt(declared)) is not None
+    return re.fullmatch(_INT, _spelt(declared)) is not None
 
 
 def _is_headers(declared: object) -> bool:
     origin = typing.get_origin(declared) or declared
     if isinstance(origin, type):
         return issubclass(origin, Mapping) or origin.__name__.endswith(_HEADERS)
-    last = _LAST_NAME.match(_spelt(declared))
+    last = re.match(_LAST_NAME, _spelt(declared))
     return last is not None and last[1].endswith(_HEADERS)
 
 
