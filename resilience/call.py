@@ -29,6 +29,8 @@ __all__ = ["Call", "Keys", "Plan", "begin", "current", "running"]
 
 T = TypeVar("T")
 
+_NEVER = math.inf
+
 # RFC 9110, 9.2.2: sending them twice intends no more than sending them once.
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
@@ -112,6 +114,7 @@ class Call(Generic[T]):
     Attributes:
         attempt: The number of the latest attempt started, from 1; 0 before the first.
         started: When the call began, in the engine's monotonic seconds.
+        ends: When its time is up, likewise; infinite without a deadline.
         peer: Whom the call talks to (an adapter puts the origin here); the default key of a `CircuitBreaker`.
         method: The HTTP method, where known.
         path: The request's path, where an adapter knows it; never logged.
@@ -123,13 +126,13 @@ class Call(Generic[T]):
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_cutoff",
-        "_ends",
         "args",
         "attempt",
         "bounded",
         "cancels",
         "credential",
+        "cutoff",
+        "ends",
         "fn",
         "key_taken",
         "keys",
@@ -216,20 +219,9 @@ class Call(Generic[T]):
         return self._id
 
     @property
-    def ends(self) -> float:
-        """When the call's time is up, in the engine's monotonic seconds; infinite without a deadline."""
-        return self._ends if self.bounded else math.inf
-
-    @property
-    def cutoff(self) -> float:
-        """Seconds one attempt may take; infinite without a limit."""
-        return self._cutoff if self.bounded else math.inf
-
-    @property
     def remaining(self) -> float:
         """Seconds to the call's deadline; infinite without one, never negative."""
-        ends = self.ends
-        return ends if ends == math.inf else max(0.0, ends - self.plan.env.now())
+        return self.ends if self.ends == math.inf else max(0.0, self.ends - self.plan.env.now())
 
     @property
     def idempotency_key(self) -> str | None:
@@ -301,15 +293,13 @@ class Call(Generic[T]):
     def end_by(self, ends: float, limit: float | None) -> None:
         """Let the call's time be up at *ends*, which is *limit* seconds from its start, unless it already is up before."""
         if ends < self.ends:
-            self._cutoff = self.cutoff
-            self._ends = ends
+            self.ends = ends
             self.limit = limit
             self.bounded = True
 
     def cut_after(self, seconds: float) -> None:
         """Let no attempt take longer than so many seconds."""
-        self._cutoff = min(self.cutoff, seconds)
-        self._ends = self.ends
+        self.cutoff = min(self.cutoff, seconds)
         self.bounded = True
 
     def repeatable(self, failure: Failure | None = None) -> bool:
@@ -446,6 +436,7 @@ def begin(plan: Plan, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...], kw
     call.started = started
     call.attempt = 0
     call.bounded = False
+    call.ends = call.cutoff = _NEVER
     call.cancels = 0
     call.tries = call.sealed = ()
     call.peer = call.credential = call.keys = call.minted = None
