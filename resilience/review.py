@@ -64,6 +64,9 @@ def doubts(policies: Sequence[object]) -> list[str]:
         found.append("CircuitBreaker outside Retry sees one outcome a call, not each attempt; put it after Retry")
     if refresh is not None and breaker is not None and breaker < refresh:
         found.append("CircuitBreaker outside RefreshToken sees a refresh and its repeat as one attempt; put it after RefreshToken")
+    place = _first(policies, Deadline)
+    if refresh is not None and place is not None and refresh < place:
+        found.append("Deadline inside RefreshToken does not bound the login that comes before the first attempt; put Deadline first")
     place = _first(policies, AttemptTimeout)
     if place is not None and retry is not None and place < retry:
         found.append("AttemptTimeout bounds each attempt wherever it stands; write it after Retry, so that it reads as it works")

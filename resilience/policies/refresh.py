@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from typing import Any, ClassVar, TypeVar
 
+import anyio
 import attrs
 
 from resilience import settings
@@ -33,6 +34,7 @@ T = TypeVar("T")
 
 _FAILED = Verdict(Action.FAIL_FAST, rule="resilience: token refresh failed", blames=Blame.CREDENTIAL)
 _GRACE = 1.0  # seconds beyond its timeout that a refresh has to say how it ended, before another may start
+_OF_THIS_CALL = frozenset({"unrepeatable", "unsafe"})  # reasons not to repeat that say nothing about the token
 _SWITCHES = 3  # times a call takes over tokens that others renewed, before it calls it a day
 
 # Credentials whose refresh is running in this context: what the source itself calls never passes through their policy.
@@ -179,12 +181,16 @@ class RefreshToken:
         if self._credential in _renewing.get():
             return failure
         for _ in range(_SWITCHES):
-            reason = call.bar(failure)
+            reason = _barred(call, failure)
             if reason is not None:
+                if reason in _OF_THIS_CALL:
+                    # The others need the token all the same: a client that only uploads streams would meet this 401 for ever.
+                    await self._newer_than(held, call, env, failure)
                 return gave_up(call, failure, reason)
             newer = await self._newer_than(held, call, env, failure)
             if type(newer) is Failure:
                 return newer
+            call.remember(failure)
             call.credential = held = newer
             call.renewals += 1
             outcome = await inner(call)
@@ -205,20 +211,24 @@ class RefreshToken:
             if decision is None or (isinstance(decision, Refuse) and decision.crash is None and failure is not None):
                 assert failure is not None  # noqa: S101 - who has no failure may always fly
                 return failure
-            if isinstance(decision, Refuse):
-                return _refused(call, decision.crash or Crash("cooling_down"), decision.retry_after, fresh=False)
+            ours = decision.flight if isinstance(decision, Lead) else decision.renew if isinstance(decision, Use) else None
+            if ours is not None:
+                # Before anything is awaited: a flight that its leader, cancelled meanwhile, never started would keep all others waiting.
+                self._launch(ours, call, env)
             if failure is not None and not paid:
                 await call.discard(failure)
+                if env.cancellation_pending(call.cancels):
+                    # Letting go swallowed a native cancellation.  That of a scope arrives here.
+                    await anyio.sleep(0)  # noqa: ASYNC115 - anyio.lowlevel would have to be loaded for it
+                    return gave_up(call, failure, "cancelled")
+            if isinstance(decision, Refuse):
+                return _refused(call, decision.crash or Crash("cooling_down"), decision.retry_after, fresh=False)
             if isinstance(decision, Use):
-                if decision.renew is not None:
-                    self._launch(decision.renew, call, env)
                 return decision.held
             if failure is not None and not paid:
                 paid = True
                 _spend(call, self._credential)
-            if isinstance(decision, Lead):
-                self._launch(decision.flight, call, env)
-            else:
+            if isinstance(decision, Join):
                 call.say(TokenJoined, generation=decision.flight.generation)
             stranded = await self._ride(decision.flight, waiter, call, env)
             if stranded is not None:
@@ -334,6 +344,15 @@ def _refused(call: Call[Any], crash: Crash, retry_after: float, *, fresh: bool) 
     error.__cause__ = crash.error
     signal = Signal(crash.status, crash.code, retry_after=retry_after, phase=Phase.NOT_SENT, raised=RefreshFailed)
     return Failure(_FAILED, signal, error)
+
+
+def _barred(call: Call[Any], failure: Failure) -> str | None:
+    """Why *call* must not be repeated with a newer token; None if it may."""
+    reason = call.bar(failure)
+    if reason is None and failure.signal.phase is Phase.UNKNOWN and not call.repeatable(failure):
+        # A 401 that a redirect led to says nothing about the request before it.
+        return "unsafe"
+    return reason
 
 
 def _account(call: Call[Any], credential: Credential) -> Call[Any]:

@@ -14,6 +14,8 @@ import attrs
 import pytest
 
 from resilience import (
+    AttemptTimedOut,
+    AttemptTimeout,
     Deadline,
     DeadlineExceeded,
     Engine,
@@ -27,7 +29,7 @@ from resilience import (
 )
 from resilience.dialects import callmissed
 from resilience.env import Env
-from resilience.events import CallFailedFast, TokenJoined, TokenRefreshed, TokenRefreshFailed
+from resilience.events import CallFailedFast, RetryGaveUp, TokenJoined, TokenRefreshed, TokenRefreshFailed
 from resilience.testing import World
 
 pytestmark = pytest.mark.anyio
@@ -569,6 +571,123 @@ async def test_a_refused_attempt_that_did_something_else_inside_is_not_repeated(
     assert EXPIRED == await engine(world, api.login).call(both)
     assert 1 == posts
     assert ["unsafe"] == [event.reason for event in world.events if event.name == "retry.gave_up"]  # type: ignore[attr-defined]
+
+
+@attrs.define(slots=False)
+class Request:
+    method: str
+    url: str = "https://api.example/calls"
+
+
+@attrs.define(slots=False)
+class Held:
+    """A response that holds a connection until it is closed, and knows its request."""
+
+    status_code: int
+    world: World
+    request: Request
+    headers: dict[str, str] = attrs.field(factory=dict)
+    history: list[Held] = attrs.field(factory=list["Held"])
+    closing: float = 0.0
+    heedless: bool = False
+    closed: bool = False
+
+    async def aclose(self) -> None:
+        try:
+            await self.world.sleep(self.closing)
+        except asyncio.CancelledError:
+            if not self.heedless:
+                raise
+        self.closed = True
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("heedless", [False, True])
+async def test_a_leader_cancelled_while_it_lets_go_of_the_401_keeps_nobody_waiting(world: World, heedless: bool) -> None:
+    """D1, D5: natively, for which shields are no obstacle; and the response may make nothing of it."""
+    api = Api(world, lasts=0)
+    refused: list[Held] = []
+
+    async def bots() -> object:
+        if await api.bots() == "bots":
+            return "bots"
+        refused.append(Held(401, world, Request("GET"), closing=0.5, heedless=heedless))
+        return refused[-1]
+
+    e = engine(world, api.login)
+    leader = asyncio.ensure_future(e.call(bots))
+    world.at(0.1, leader.cancel)
+    ended = await asyncio.gather(leader, return_exceptions=True)
+
+    assert isinstance(ended[0], Held if heedless else asyncio.CancelledError)
+    assert 1 == api.requests  # a task that is to end begins no attempt
+
+    assert "bots" == await e.call(bots)
+    assert ["old"] == api.logins
+    assert 1 == world.now  # that is all a login takes
+
+
+async def test_a_refusal_after_a_redirect_does_not_repeat_the_request_before_it(world: World) -> None:
+    """D4: a 303 may answer a POST that was carried out; the 401 of the GET that follows says nothing about it."""
+    api = Api(world, lasts=0)
+    sent: list[str | None] = []
+
+    async def pay() -> object:
+        sent.append(current().token)
+        return Held(401, world, Request("GET"), history=[Held(303, world, Request("POST"))])
+
+    e = engine(world, api.login)
+    response = await e.call(pay)
+
+    assert 401 == getattr(response, "status_code", None)
+    assert ["old"] == sent
+    assert ["unsafe"] == [event.reason for event in world.told(RetryGaveUp)]
+
+    await e.call(pay)
+    assert ["old", "new-1"] == sent  # the next call is not left with the old token
+
+
+async def test_what_the_401_said_of_its_request_is_still_known_when_the_repeat_is_cut(world: World) -> None:
+    """D4: an attempt that is cut cannot tell that it was a POST."""
+    api = Api(world, lasts=0)
+    sent: list[str | None] = []
+
+    async def pay() -> object:
+        sent.append(current().token)
+        if current().token == "old":
+            return Held(401, world, Request("POST"))
+        await world.sleep(60)
+        return "paid"
+
+    with pytest.raises(AttemptTimedOut):
+        await engine(world, api.login, Retry(), AttemptTimeout(10)).call(pay)
+
+    assert ["old", "new-1"] == sent
+    assert ["unsafe"] == [event.reason for event in world.told(RetryGaveUp)]
+
+
+async def test_a_response_that_gives_way_to_a_failed_refresh_is_let_go_of(world: World) -> None:
+    """D29: also while the refresh cools down, and nothing is waited for."""
+    refused: list[Held] = []
+
+    async def login(stale: str | None) -> str:
+        raise ConnectionError
+
+    async def bots() -> object:
+        refused.append(Held(401, world, Request("GET")))
+        return refused[-1]
+
+    e = engine(world, login)
+    for _ in range(2):
+        with pytest.raises(RefreshFailed):
+            await e.call(bots)
+
+    assert [True, True] == [response.closed for response in refused]
+
+
+def test_a_deadline_that_does_not_bound_the_first_login_is_doubtful() -> None:
+    with pytest.warns(UserWarning, match="Deadline inside RefreshToken"):
+        Engine([RefreshToken(_never), Deadline(3)])
 
 
 async def test_a_401_without_a_token_source_fails_fast(world: World) -> None:
