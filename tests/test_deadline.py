@@ -101,6 +101,19 @@ class TestTheDeadline:
         assert response is await Engine([Deadline(5), Retry()], env=world.env).call(script(response))
         assert [] == world.slept
 
+    async def test_a_repeat_that_was_overslept_gives_the_last_failure_as_it_came(self, world: World) -> None:
+        """Nothing was cut, so nothing is raised; a busy loop wakes nobody on the dot."""
+
+        async def oversleep(seconds: float) -> None:
+            await world.sleep(seconds + 0.01)
+
+        fetch = script(Response(503))
+        engine = Engine([Deadline(1), Retry(backoff=Constant(0.995))], env=attrs.evolve(world.env, sleep=oversleep))
+        response = await engine.call(fetch)
+
+        assert (503, 1) == (response.status_code, fetch.calls)
+        assert ["deadline"] == [event.reason for event in world.told(RetryGaveUp)]
+
     async def test_a_slow_attempt_past_the_deadline_is_not_followed_by_another(self, world: World) -> None:
         """B34: this one does not take its cancellation, and overruns."""
 

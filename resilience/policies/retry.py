@@ -85,6 +85,8 @@ class Retry:
                     return gave_up(call, outcome, "cancelled")
                 call.say(RetryScheduled, outcome, delay=decision.delay, delay_source=decision.source)
                 await env.sleep(decision.delay)
+                if call.remaining <= 0:  # overslept
+                    return gave_up(call, outcome, "deadline")
                 tried = call.attempt
                 failure, outcome = outcome, await inner(call)
                 if call.attempt == tried and type(outcome) is Failure and isinstance(outcome.error, Rejected):
