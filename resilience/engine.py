@@ -22,7 +22,7 @@ from resilience.events import CallFailedFast, CallRecovered, CallSucceeded, Engi
 from resilience.history import keep_history
 from resilience.log import Quiet
 from resilience.outcome import Action, Failure
-from resilience.policies.idempotency import IdempotencyKey, checked_key
+from resilience.policies.idempotency import IdempotencyKey, checked_key, derived_key
 from resilience.policies.retry import Retry
 from resilience.policy import Handler, Policy
 
@@ -43,6 +43,10 @@ def _data(instance: _Using, attribute: attrs.Attribute[Any], value: tuple[object
         raise settings.fail(instance, attribute, value, "a tuple of business data, such as ('order', 42)")
     if instance.key is not None:
         raise settings.fail(instance, attribute, value, "key or key_from, not both")
+    try:
+        derived_key("", value)
+    except TypeError:
+        raise settings.fail(instance, attribute, value, "parts that are str, int, bool, bytes, UUID, Decimal or date") from None
 
 
 def _listed(value: Any) -> Any:

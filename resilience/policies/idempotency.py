@@ -27,6 +27,8 @@ __all__ = ["IdempotencyKey", "checked_key", "derived_key"]
 T = TypeVar("T")
 
 _LONGEST = 255  # characters; what the common APIs accept
+# Left to the present context, normalising would round to its precision, and two amounts could have one key.
+_EXACT = decimal.Context(prec=decimal.MAX_PREC, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN, traps=[])
 
 
 def checked_key(key: object, field: str = "key") -> str:
@@ -85,7 +87,7 @@ def _encoded(part: object) -> tuple[bytes, bytes]:
             return b"uuid", part.bytes
         case decimal.Decimal():
             # 1.0 and 1.00 are the same amount.
-            return b"decimal", str(part.normalize()).encode()
+            return b"decimal", str(part.normalize(_EXACT)).encode()
         case datetime.datetime():
             return b"datetime", part.isoformat().encode()
         case datetime.date():

@@ -192,6 +192,16 @@ def test_equal_amounts_written_differently_have_one_key() -> None:
     assert derived_key("pay", [decimal.Decimal("1.0")]) == derived_key("pay", [decimal.Decimal("1.00")])
 
 
+@pytest.mark.parametrize("precision", [2, 28])
+def test_amounts_are_told_apart_to_the_last_digit_whatever_the_precision_of_the_present_context(precision: int) -> None:
+    with decimal.localcontext(prec=precision):
+        one = derived_key("pay", [decimal.Decimal("123.451")])
+        other = derived_key("pay", [decimal.Decimal("123.452")])
+
+    assert one != other
+    assert one == derived_key("pay", [decimal.Decimal("123.4510")])
+
+
 def test_a_float_is_no_part_of_a_key() -> None:
     with pytest.raises(TypeError, match="key_from: expected str, int, bool, bytes, UUID, Decimal or date, got float"):
         derived_key("pay", [0.1 + 0.2])
@@ -225,6 +235,7 @@ def test_a_key_that_no_header_can_carry_is_refused_at_once(key: Any, message: st
         (lambda: IdempotencyKey(methods={"PO ST"}), "IdempotencyKey.methods: expected a set of HTTP methods, got frozenset({'PO ST'})"),
         (lambda: Engine([IdempotencyKey()]).using(key="a", key_from=("b",)), "using.key_from: expected key or key_from, not both"),
         (lambda: Engine([IdempotencyKey()]).using(key_from="order"), "using.key_from: expected a tuple of business data"),
+        (lambda: Engine([IdempotencyKey()]).using(key_from=("order", 0.5)), "using.key_from: expected parts that are str, int"),
         (lambda: Engine().using(key="a"), "using: key needs IdempotencyKey among the engine's policies"),
         (lambda: Engine().using(key_from=("a",)), "using: key_from needs IdempotencyKey among the engine's policies"),
     ],
