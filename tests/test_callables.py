@@ -324,7 +324,7 @@ class TestWhatCannot:
         assert [inspect.CORO_CLOSED] * 2 == [inspect.getcoroutinestate(one) for one in (called, decorated)]
         assert [] == world.events
 
-    @pytest.mark.parametrize("fn", [5, "name", None, object()], ids=repr)
+    @pytest.mark.parametrize("fn", [5, "name", None, object()], ids=lambda value: type(value).__name__)
     async def test_what_is_not_even_callable_is_refused(self, engine: Engine, fn: Any) -> None:
         with pytest.raises(TypeError, match="expected an async callable, got"):
             engine(fn)

@@ -275,7 +275,7 @@ class TestStatusAndCode:
             503,
             None,
         ],
-        ids=repr,
+        ids=lambda value: type(value).__name__,
     )
     async def test_an_ordinary_value_is_a_success_whatever_it_looks_like(self, world: World, engine: Engine, value: object) -> None:
         assert value is await engine.call(script(value))
