@@ -158,7 +158,7 @@ class TestDecorating:
             (Client(), "Client"),
             (mock.AsyncMock(), "AsyncMock"),
         ],
-        ids=repr,
+        ids=lambda value: type(value).__name__,
     )
     async def test_what_has_no_name_is_called_by_what_it_is_made_of(self, engine: Engine, fn: Any, name: str) -> None:
         wrapped = engine(fn)

@@ -248,7 +248,9 @@ def test_a_failing_value_whose_headers_are_none_is_a_success(kind: Any, headers:
     assert response_status(kind(503, headers)) is None
 
 
-@pytest.mark.parametrize("status", [None, True, "503", 503.0, 0, 99, 600, 10**400, MagicMock(), MagicMock(spec=int)])
+@pytest.mark.parametrize(
+    "status", [None, True, "503", 503.0, 0, 99, 600, 10**400, MagicMock(), pytest.param(MagicMock(spec=int), id="mock-int")]
+)
 @pytest.mark.parametrize("kind", [Slots, lambda status, headers: made_by("requests.models", "Response", status_code=status)])
 def test_a_status_is_an_int_of_three_digits(kind: Any, status: Any) -> None:
     assert response_status(kind(status, {})) is None
