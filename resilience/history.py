@@ -85,12 +85,11 @@ def behind_of(outcome: object) -> Iterator[object]:
             continue
         seen.add(id(one))
         yield one
-        if isinstance(one, BaseExceptionGroup):
-            todo.extend(cast("BaseExceptionGroup[BaseException]", one).exceptions)
         if isinstance(one, BaseException):
-            todo.append(_response(one))
-            todo.append(one.__cause__)
-            todo.append(one.__context__)
+            behind: list[object] = [_response(one), one.__cause__, one.__context__]
+            if isinstance(one, BaseExceptionGroup):
+                todo.extend(cast("BaseExceptionGroup[BaseException]", one).exceptions)
+            todo.extend(behind)
 
 
 def _response(error: BaseException) -> object:
