@@ -148,6 +148,7 @@ class Call(Generic[T]):
 
     limit: float | None = None  # the deadline in seconds, for messages
     origins: frozenset[str] | None = None  # the token is for these only; None: for the first request's
+    withheld: bool = False  # the latest request went to another origin, without the token
     method: str | None = None
     path: str | None = None
     label: str | None = None  # what an adapter calls the operation where the user gave no name
@@ -316,7 +317,8 @@ class Call(Generic[T]):
             return False
         if self.key_taken or (self.plan.method is None and self.method is None and self.vouched_for(failure)):
             return True
-        return self._harmless(failure, self.key_header or "Idempotency-Key")
+        # An adapter, which is who knows a method, has taken account of every key that really went out.
+        return self._harmless(failure, (self.key_header or "Idempotency-Key") if self.method is None else None)
 
     def repeatable_from_outside(self, failure: Failure | None = None) -> bool:
         """

@@ -51,6 +51,7 @@ _DRAIN_SHARE = 0.9  # of the time left: a known status must not be lost to a bod
 _CLOSE_SECONDS = 1.0
 _SLACK = 0.01  # seconds by which the client's own timeouts come after ours, which can say whose they are
 _CODINGS = 4  # content codings on top of one another that are undone
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 _FAILED = 400  # RFC 9110, 15: from here on the request was not fulfilled
 _UPGRADED = 101
 # RFC 9110, 15.4.4: "see other" may answer a request that was carried out, and clients treat 300 to 302 alike.
@@ -145,7 +146,7 @@ class _Drained:
     Attributes:
         parts: What was read, as it came over the wire.
         over: Whether there is no more to come.
-        error: What reading on ends in; None for the body's own end.
+        error: What reading on ends in, once; None for the body's own end.
     """
 
     def __init__(self, stream: Any, env: Env) -> None:
@@ -200,7 +201,11 @@ class _Drained:
             self._next += 1
             return self.parts[self._next - 1]
         if self.error is not None:
-            raise self.error
+            error, self.error = self.error, None  # raised and kept, it would hold this frame, which holds us
+            try:
+                raise error
+            finally:
+                del error
         if self.over:
             raise StopAsyncIteration
         return cast("bytes", await anext(self._rest))
@@ -447,16 +452,20 @@ class Adapter:
         origin = _origin(request.url)
         name = call.key_header or "Idempotency-Key"
         key = headers.get(name)
-        if key is not None:
+        if origin != ride.home:
+            if key is not None:
+                del headers[name]  # the caller's own, which clients would hand on
+            if request.method not in _SAFE:
+                call.key_taken = False  # what is done there is done without a key
+        elif key is not None:
             call.adopt_key(key)
         elif request.method in call.key_methods:
-            if origin == ride.home:
-                headers[name] = call.take_key()
-            else:
-                call.key_taken = False  # what is done there is done without a key
+            headers[name] = call.take_key()
         token = call.token
-        if token is not None and origin in ({ride.home} if call.origins is None else self._origins(call.origins)):
-            headers["Authorization"] = f"Bearer {token}"
+        if token is not None:
+            call.withheld = origin not in ({ride.home} if call.origins is None else self._origins(call.origins))
+            if not call.withheld:
+                headers["Authorization"] = f"Bearer {token}"
         extensions = {name: value for name, value in request.extensions.items() if name != _RIDE}
         if call.ends < math.inf or ride.until < math.inf:
             extensions["timeout"] = self._timeouts(extensions.get("timeout"), ride)

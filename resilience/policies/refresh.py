@@ -178,8 +178,8 @@ class RefreshToken:
                     held.renew_at = held.expires_at - min(self.early, token.expires_in / 2)
 
     async def _repair(self, call: Call[T], failure: Failure, held: Held, inner: Handler[T], env: Env) -> T | Failure:
-        if self._credential in _renewing.get():
-            return failure
+        if call.withheld or self._credential in _renewing.get():
+            return failure  # it went without the token, which it says nothing about
         for _ in range(_SWITCHES):
             reason = _barred(call, failure)
             if reason is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import inspect
+import socket
 import types
 from collections.abc import AsyncIterator
 from typing import Any
@@ -286,9 +287,15 @@ async def test_a_pool_of_one_survives_three_failures(over: Any, lib: Any, desk: 
 
 @pytest.mark.parametrize("lib", ["httpx2"], indirect=True)
 async def test_failing_calls_leave_nothing_of_ours_to_the_garbage_collector(
-    over: Any, desk: Any, server: Server, headers: dict[str, str]
+    over: Any, desk: Any, server: Server, odd: Any, headers: dict[str, str]
 ) -> None:
     """D34, B62: neither failures returned nor errors raised.  (Each response of httpx 0.28 is a cycle, by the stream that times it.)"""
+
+    def cut_short(peer: Any, request: bytes) -> None:
+        peer.answer(503, b"{", content_length="99")
+        peer.connection.shutdown(socket.SHUT_RDWR)
+
+    cut = odd(cut_short)
     server.script(GET, Answer(503), times=None)
     server.script(f"POST {BOTS}", Reset(), times=None)
 
@@ -301,6 +308,9 @@ async def test_failing_calls_leave_nothing_of_ours_to_the_garbage_collector(
             await client.get(BOTS)
             async with client.stream("GET", BOTS):
                 pass
+            async with client.stream("GET", cut.url) as response:
+                with pytest.raises(httpx2.RemoteProtocolError):
+                    await response.aread()
             for content in (b"{}", body()):
                 with contextlib.suppress(Exception):
                     await client.post(BOTS, content=content)

@@ -268,6 +268,32 @@ async def test_a_redirect_to_another_origin_carries_neither_key_nor_token(over: 
     assert [1, {token: 1}] == [len(counts.by_key), counts.by_credential]
 
 
+@pytest.mark.parametrize("policies", [[IdempotencyKey(), Retry()], [Retry()]])
+async def test_a_key_that_the_caller_set_goes_to_no_other_origin_either(over: Any, lib: Any, desk: Any, odd: Any, policies: Any) -> None:
+    """And what is done there is done without a key, so that it is done once."""
+    away = odd(lambda peer, request: peer.connection.close())
+    home = odd(lambda peer, request: peer.answer(307, location=away.url))
+    async with over(Engine(policies, env=desk.env), follow_redirects=True) as client:
+        with pytest.raises(lib.http.TransportError):
+            await client.post(home.url, json=BODY, headers={"Idempotency-Key": "order-42"})
+
+    assert (1, 1) == (len(home.requests), len(away.requests))
+    assert b"order-42" in home.requests[0]
+    assert b"order-42" not in away.requests[0]
+
+
+async def test_a_401_from_an_origin_that_gets_no_token_calls_for_no_other_token(over: Any, desk: Any, odd: Any) -> None:
+    """It says nothing about the token; an origin that always says so would use up the refreshes of all calls."""
+    away = odd(lambda peer, request: peer.answer(401))
+    home = odd(lambda peer, request: peer.answer(307, location=away.url))
+    async with over(engine(desk, "t", origins=home.url), follow_redirects=True) as client:
+        there = await client.get(away.url)
+        on_the_way = await client.get(home.url)
+
+    assert [401, 401] == [there.status_code, on_the_way.status_code]
+    assert (2, 1) == (len(away.requests), len(home.requests))
+
+
 async def test_a_redirect_back_home_gets_them_again(over: Any, desk: Any, server: Server, odd: Any) -> None:
     token = server.api_key()
     home: Any = odd(lambda peer, request: peer.answer(307, location=away.url) if len(peer.odd.requests) < 2 else peer.answer(200))
