@@ -376,7 +376,7 @@ def _over(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> No
 def _tell_outer(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> None:
     """Let the call around *call* know if a repeat of it would do again what was done in here."""
     outer = call.parent
-    if outer is not None and (call.unsafe_inside or (acted and not call.repeatable_from_outside(failure))):
+    if outer is not None and (acted or call.unsafe_inside) and not call.repeatable_from_outside(failure):
         outer.unsafe_inside = True
 
 

@@ -353,6 +353,20 @@ class TestFinalDecisions:
         assert "told" == await outer.using(repeatable=True if said == "outside" else None).call(pay_and_tell)
         assert 2 == pay.calls
 
+    async def test_his_word_covers_what_an_engine_still_further_in_has_done(self, world: World, outer: Engine, inner: Engine) -> None:
+        pay = script("paid", "paid")
+        middle = Engine(env=world.env, name="middle").using(repeatable=True)
+
+        @outer
+        async def around() -> None:
+            await middle.call(inner.using(method="POST").call, pay)
+            if pay.calls < 2:
+                raise ConnectionError
+
+        await around()
+
+        assert 2 == pay.calls
+
     async def test_a_post_that_was_never_sent_may_be_repeated(self, outer: Engine, inner: Engine) -> None:
         fetch = script(ConnectionRefusedError, "paid")
 
