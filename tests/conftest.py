@@ -25,6 +25,11 @@ without_uvloop = pytest.mark.skipif(
 )
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """A mock's own word for itself has its address in it; workers that share the tests must call each of them the same."""
+    return type(val).__name__ if type(val).__module__ == "unittest.mock" else None
+
+
 @pytest.fixture(
     scope="module",  # as anyio's own, so that module-scoped async fixtures work
     params=[
