@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import math
+import random
 import threading
 import time
 import traceback
@@ -17,6 +18,8 @@ from typing import Any
 import anyio
 import attrs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from resilience import (
     Action,
@@ -660,6 +663,52 @@ class TestLoopsAndThreads:
         assert 960 == sum(event.name == "retry.scheduled" for event in told)
 
 
+async def new_token(stale: str | None) -> str:
+    return "new"
+
+
+OUTCOMES = st.one_of(
+    st.sampled_from([ConnectionError, ConnectionRefusedError, ValueError, "ok"]),
+    st.builds(
+        lambda status, hint: Response(status, {} if hint is None else {"retry-after": str(hint)}),
+        st.sampled_from([200, 401, 404, 429, 500, 503]),
+        st.one_of(st.none(), st.integers(0, 90)),
+    ),
+)
+
+
+class TestDeterminism:
+    """The same readings make the same decisions, in every loop."""
+
+    @settings(max_examples=30)
+    @given(
+        outcomes=st.lists(st.tuples(OUTCOMES, st.sampled_from([0.0, 0.5, 3.0, math.inf])), min_size=1, max_size=6),
+        dice=st.integers(0, 2**32),
+        method=st.sampled_from([None, "GET", "POST"]),
+    )
+    def test_asyncio_and_trio_tell_the_same_story(self, outcomes: list[tuple[Any, float]], dice: int, method: str | None) -> None:
+        async def story() -> tuple[list[tuple[str, dict[str, Any]]], list[float], str]:
+            world = World(draw=iter(random.Random(dice).random, None))
+            policies: list[Any] = [
+                Deadline(40),
+                RefreshToken(new_token, token="old"),
+                Retry(attempts=5),
+                CircuitBreaker(minimum=3, failure_ratio=0.6),
+                AttemptTimeout(2),
+            ]
+            engine = Engine(policies, env=world.env).using(method=method)
+            fetch = script(*[world.takes(seconds, outcome) for outcome, seconds in outcomes])
+            ended = []
+            for _ in range(3):
+                try:
+                    ended.append(repr(await engine.call(fetch)))
+                except Exception as error:
+                    ended.append(f"{type(error).__name__}: {error}")
+            return [(event.name, attrs.asdict(event)) for event in world.events], world.slept, "; ".join(ended)
+
+        assert anyio.run(story, backend="asyncio") == anyio.run(story, backend="trio")
+
+
 @attrs.frozen
 class Recorder:
     """A policy that notes when a call goes in, and when it comes out."""
@@ -676,10 +725,6 @@ class Recorder:
                 self.notes.append(f"{self.name} out")
 
         return recording
-
-
-async def new_token(stale: str | None) -> str:
-    return "new"
 
 
 def built(*policies: Any, **settings: Any) -> Engine:
