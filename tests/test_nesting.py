@@ -7,6 +7,7 @@ decided for good no engine around it undoes.
 
 from __future__ import annotations
 
+import functools
 import math
 import pickle
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,6 +16,8 @@ from typing import Any
 import anyio
 import attrs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from resilience import (
     AttemptTimeout,
@@ -220,6 +223,51 @@ class TestRepeats:
             pass
 
         assert 2 == fetch.calls
+
+
+class TestWhateverTheTree:
+    @settings(max_examples=40)
+    @given(
+        attempts=st.integers(1, 5),
+        steps=st.lists(st.tuples(st.integers(1, 5), st.booleans(), st.integers(1, 3)), min_size=1, max_size=4),
+        fails=st.lists(st.booleans(), min_size=60, max_size=60),
+    )
+    async def test_all_repeats_together_are_those_of_the_outermost_call(
+        self, attempts: int, steps: list[tuple[int, bool, int]], fails: list[bool]
+    ) -> None:
+        """Each step is a call through an engine with so many attempts of its own, caught or not, so many engines deep."""
+        world = World()
+        outcomes = iter(fails)
+        asked = tries = rounds = 0
+
+        async def fetch() -> None:
+            nonlocal tries
+            tries += 1
+            if next(outcomes, False):
+                raise ConnectionError
+
+        async def around() -> None:
+            nonlocal asked, rounds
+            rounds += 1
+            for number, (inner_attempts, catches, depth) in enumerate(steps):
+                call: Callable[[], Awaitable[None]] = fetch
+                for level in range(depth):
+                    engine = Engine([Retry(attempts=inner_attempts)], env=world.env, name=f"{number}.{level}")
+                    call = functools.partial(engine.call, call)
+                asked += 1
+                try:
+                    await call()
+                except ConnectionError:
+                    if not catches:
+                        raise
+
+        try:
+            await Engine([Retry(attempts=attempts)], env=world.env, name="outer").call(around)
+        except ConnectionError:
+            pass
+
+        assert (tries - asked) + (rounds - 1) <= attempts - 1
+        assert len(world.slept) == (tries - asked) + (rounds - 1)
 
 
 class TestTheDeadline:
