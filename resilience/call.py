@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from contextvars import ContextVar
 from typing import Any, Generic, Protocol, TypeVar
 
+import anyio
 import attrs
 
 from resilience import log
@@ -166,7 +167,7 @@ class Call(Generic[T]):
     refreshed: frozenset[int] = frozenset()  # credentials renewed on this call's account, by id
     _id: str | None = None
     _operation: str | None = None
-    _ordinals: dict[tuple[int, str], int] | None = None
+    _ordinals: dict[tuple[int, str], tuple[int, int]] | None = None  # the next one, and the task that took the last
 
     plan: Plan
     fn: Callable[..., Awaitable[T]] | None  # None once the call has ended
@@ -283,12 +284,18 @@ class Call(Generic[T]):
         self.refreshed = earlier.refreshed
 
     def next_ordinal(self, label: str) -> int:
-        """How many calls called *label* began inside this attempt before; the same again in a repeat."""
+        """
+        How many calls called *label* began inside this attempt before; the same again in a repeat.
+
+        Those that several tasks begin come in no certain order.  A repeat might then give one the key of another, so there is to be none.
+        """
         if self._ordinals is None:
             self._ordinals = {}
-        slot = (self.attempt, label)
-        ordinal = self._ordinals.get(slot, 0)
-        self._ordinals[slot] = ordinal + 1
+        slot, task = (self.attempt, label), anyio.get_current_task().id
+        ordinal, before = self._ordinals.get(slot, (0, task))
+        if task != before:
+            self.unsafe_inside = True
+        self._ordinals[slot] = ordinal + 1, task
         return ordinal
 
     def end_by(self, ends: float, limit: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import decimal
 import hashlib
@@ -9,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -137,6 +139,38 @@ async def test_a_key_from_data_needs_a_name_for_what_is_done_to_it(world: World)
         await engine(world).using(key_from=("order", 42)).call(payments.pay)
 
     assert 0 == payments.play.calls
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_repeat_never_gives_one_inner_call_the_key_of_another(world: World, at_once: bool) -> None:
+    """Tasks come in no certain order, so what several of them began is not repeated; what one task began in turn is, with the same keys."""
+    sent: list[tuple[str, str]] = []
+    inner = engine(world).using(operation="pay", method="POST")
+
+    async def pay(whom: str, after: float) -> None:
+        async def post() -> None:
+            sent.append((whom, current().take_key()))
+
+        await world.sleep(after)
+        await inner.call(post)
+
+    async def pay_all() -> None:
+        first = not sent
+        if at_once:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(pay, "ann", 1 if first else 3)
+                tasks.start_soon(pay, "bob", 2)
+        else:
+            await pay("ann", 0)
+            await pay("bob", 0)
+        if first:
+            raise ConnectionError
+
+    with contextlib.suppress(ConnectionError):
+        await engine(world).call(pay_all)
+
+    assert ["ann", "bob"] * (1 if at_once else 2) == [whom for whom, _ in sent]
+    assert 2 == len({key for _, key in sent}) == len(set(sent))
 
 
 async def test_without_the_policy_there_is_no_key_to_take(world: World) -> None:
