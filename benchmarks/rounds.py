@@ -1,7 +1,8 @@
 """
 How the benchmarks measure: all variants in one process, in many short turns.
 
-A machine drifts: between two speeds of its processor, with its neighbours' work, with the temperature.  So no figure stands for itself.
+A machine drifts: between two speeds of its processor, with its neighbours' work, with the temperature.  So no figure stands for itself,
+and what counts is the thread's own time on the processor: nothing measured here waits, and somebody else's turn is not ours.
 Each turn of a variant lies between two turns of every baseline, the order is shuffled anew in each round, and what counts is the median of
 the turns, each compared with its own neighbours.  The garbage collector is off while the clock runs and cleans up in between, so that
 nobody pays for another's garbage (nor, which flatters some, for their own).
@@ -29,7 +30,7 @@ __all__ = ["ABREAST", "Operation", "Times", "Turn", "abreast", "footer", "instal
 
 Operation: TypeAlias = Callable[[object], Awaitable[object]]
 Times: TypeAlias = Callable[[int], Awaitable[float]]
-"""Make so many calls; the nanoseconds that one of them took."""
+"""Make so many calls; the nanoseconds of CPU time that one of them took."""
 
 ABREAST = 16
 """Tasks that share the event loop's own work where the operation suspends: on its own it would drown what is to be measured."""
@@ -67,10 +68,10 @@ def one_by_one(fn: Operation) -> Times:
     """Call *fn* again and again in one task."""
 
     async def times(calls: int) -> float:
-        start = time.perf_counter_ns()
+        start = time.thread_time_ns()
         for _ in repeat(None, calls):
             await fn(_ARGUMENT)
-        return (time.perf_counter_ns() - start) / calls
+        return (time.thread_time_ns() - start) / calls
 
     return times
 
@@ -88,10 +89,10 @@ def abreast(fn: Operation) -> Times:
         begin = asyncio.Event()
         tasks = [asyncio.create_task(some(each, begin)) for _ in range(ABREAST)]
         await asyncio.sleep(0)
-        start = time.perf_counter_ns()
+        start = time.thread_time_ns()
         begin.set()
         await asyncio.gather(*tasks)
-        return (time.perf_counter_ns() - start) / (each * ABREAST)
+        return (time.thread_time_ns() - start) / (each * ABREAST)
 
     return times
 
