@@ -235,12 +235,10 @@ def test_ctrl_c_leaves_no_process_and_no_traceback(scenario: str, line: str) -> 
             pass
         time.sleep(0.05)  # into it
         process.send_signal(signal.SIGINT)
-        asked = time.monotonic()
         shown, errors = process.communicate(timeout=10)
 
     assert (130, "") == (process.returncode, errors)
     assert shown.endswith("\nInterrupted.\n")
-    assert time.monotonic() - asked < 2
 
 
 def test_a_reader_who_has_seen_enough_gets_no_traceback() -> None:
