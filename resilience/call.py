@@ -508,11 +508,6 @@ def out_of_time(call: Call[Any], where: str, cause: Exception | None = None) -> 
     return Failure(_OUT_OF_TIME, Signal(phase=phase, raised=DeadlineExceeded), error)
 
 
-def may_have_acted(failure: Failure | None) -> bool:
-    """Whether an attempt that ended so may have had effects; None stands for a success."""
-    return failure is None or failure.signal.phase is Phase.UNKNOWN
-
-
 def operation_name(fn: object) -> str:
     """What to call a callable in logs: its qualified name, through partials; a callable object's class."""
     while isinstance(fn, functools.partial):

@@ -100,6 +100,7 @@ class RefreshToken:
 
     The source is called with the stale token (None for the first) and returns the new one.  It runs detached from every caller, at most
     once at a time in the whole process, and never through this policy.  A refresh costs no attempt; a call has one, then the 401 is final.
+    No more than four begin in a minute, whatever expires: tokens that live for less than half a minute outrun it.
 
     Args:
         source: Async function from the stale token, or None, to a str or a `Token`.
