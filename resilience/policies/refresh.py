@@ -41,11 +41,16 @@ _SWITCHES = 3  # times a call takes over tokens that others renewed, before it c
 _renewing: ContextVar[tuple[object, ...]] = ContextVar("resilience.renewing", default=())
 
 
-def _no_empty(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+# No message here quotes what it got: it is a secret, or was meant to be one.
+
+
+def _sendable(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    where = f"{type(instance).__name__}.{attribute.name}"
     if not isinstance(value, str) or not value:
-        # The value is a secret in the making: its type says enough.
-        msg = f"{type(instance).__name__}.{attribute.name}: expected a non-empty str, got {type(value).__name__}"
-        raise ValueError(msg)
+        raise ValueError(f"{where}: expected a non-empty str, got {type(value).__name__}")
+    if not (value.isascii() and value.isprintable()) or value != value.strip():
+        # A header cannot carry it, and clients that refuse to send it show it in their error: a line break from a file's end is enough.
+        raise ValueError(f"{where}: expected printable ASCII without spaces around it, got other characters")
 
 
 @attrs.frozen
@@ -54,11 +59,11 @@ class Token:
     A token and how long it lives.
 
     Args:
-        value: The token, as it goes into the header; never logged.
+        value: The token, as it goes into the header: printable ASCII without spaces around it; never logged.
         expires_in: Seconds it is good for from now on; > 0, None if unknown.
     """
 
-    value: str = attrs.field(repr=False, validator=_no_empty)
+    value: str = attrs.field(repr=False, validator=_sendable)
     expires_in: float | None = attrs.field(default=None, validator=attrs.validators.optional(settings.positive_or_forever))
 
 
@@ -67,7 +72,7 @@ Source = Callable[[str | None], "Awaitable[str | Token] | str | Token"]
 
 def _callable(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not callable(value):
-        raise settings.fail(instance, attribute, value, "an async function that takes the stale token (or None) and returns a new one")
+        raise settings.fail(instance, attribute, type(value), "an async function that takes the stale token (or None) and returns a new one")
 
 
 def _token(value: str | Token | None) -> Token | None:

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import gc
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -498,6 +499,18 @@ async def test_a_login_that_returns_no_token_says_so(world: World) -> None:
     assert "the token source returned NoneType; expected a str or a Token" == str(caught.value.__cause__)
 
 
+@pytest.mark.parametrize("unsendable", ["s3cret\n", " s3cret", "s3cr\u00e9t", "s3cret\r\nx-evil: 1", "s3cret\x00"])
+async def test_a_token_that_no_header_can_carry_is_refused_before_a_client_shows_it(world: World, unsendable: str) -> None:
+    """D17: clients quote the header that they refuse to send, and a token read from a file often ends in a line break."""
+    api = Api(world)
+    with pytest.raises(RefreshFailed) as caught:
+        await engine(world, lambda stale: unsendable).call(api.bots)
+
+    assert "Token.value: expected printable ASCII without spaces around it, got other characters" == str(caught.value.__cause__)
+    assert "s3cr" not in "".join(traceback.format_exception(caught.value))
+    assert 1 == api.requests
+
+
 async def test_late_news_of_a_lost_flight_does_not_replace_a_newer_token(world: World) -> None:
     """B42."""
     logins = 0
@@ -852,6 +865,15 @@ def test_the_token_shows_in_no_representation() -> None:
 
 async def _never(stale: str | None) -> str:
     raise AssertionError
+
+
+def test_a_token_given_in_place_of_the_source_is_refused_without_being_shown() -> None:
+    """D17."""
+    with pytest.raises(ValueError) as caught:
+        RefreshToken("s3cret")  # type: ignore[arg-type]
+
+    assert str(caught.value).startswith("RefreshToken.source: expected an async function")
+    assert str(caught.value).endswith("got <class 'str'>")
 
 
 @pytest.mark.parametrize(
