@@ -72,7 +72,7 @@ Source = Callable[[str | None], "Awaitable[str | Token] | str | Token"]
 
 def _callable(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not callable(value):
-        raise settings.fail(instance, attribute, type(value), "an async function that takes the stale token (or None) and returns a new one")
+        raise settings.fail(instance, attribute, type(value), "an async function from the stale token (or None) to a new one")
 
 
 def _token(value: str | Token | None) -> Token | None:
