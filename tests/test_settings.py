@@ -95,7 +95,7 @@ TABLE: list[tuple[Callable[..., Any], dict[str, Any], dict[str, list[Any]]]] = [
             "methods": ["POST", None, 5, [5], ["PO ST"], [""], [b"POST"]],
         },
     ),
-    (Token, {"value": "t"}, {"value": ["", None, 5, b"token"], "expires_in": [*NO_SECONDS, 0]}),
+    (Token, {"value": "t"}, {"value": ["", None, 5, b"token", "token\n", " token", "t\u00f6ken"], "expires_in": [*NO_SECONDS, 0]}),
     (
         Exponential,
         {},
@@ -122,7 +122,7 @@ def test_a_wrong_value_is_refused_by_name(kind: Callable[..., Any], given: dict[
 
         if field not in {"token", "value"}:  # what nearly was a secret must not be shown
             assert ", got " in str(caught.value)
-        if field not in {"token", "value", "origins", "delays", "methods"}:  # of several the wrong one is shown
+        if field not in {"token", "value", "source", "origins", "delays", "methods"}:  # of several the wrong one is shown; a token, never
             assert str(caught.value).endswith(f"got {value!r}")
 
 
