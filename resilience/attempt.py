@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from resilience.backend import was_cut
 from resilience.call import Call, out_of_time
+from resilience.callables import refuse_misuse
 from resilience.classify import Rules
 from resilience.env import Env
 from resilience.errors import AttemptTimedOut
@@ -18,6 +19,7 @@ from resilience.events import AttemptFailed, ResultUnread
 from resilience.outcome import Failure, Phase, Signal
 from resilience.policy import Handler
 from resilience.reading.shape import READERS, read, response_status
+from resilience.repeating import sealed_behind
 
 __all__ = ["bind"]
 
@@ -42,7 +44,8 @@ def bind(rules: Rules, env: Env) -> Handler[Any]:
             brought = call.fn(*call.args, **call.kwargs) if call.kwargs else call.fn(*call.args)  # type: ignore[misc]  # gone only when the call has ended
             value = await brought
         except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
-            _refuse_misuse(call, error, brought)
+            if type(error) is TypeError:
+                refuse_misuse(call.fn, call.operation, error, brought)
             return _raised(call, error, rules, env)
         try:
             if readers[type(value)] is None:
@@ -66,7 +69,8 @@ def bind(rules: Rules, env: Env) -> Handler[Any]:
         except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
             if was_cut(scope, since):
                 return _cut(call, left, rules, env, error)
-            _refuse_misuse(call, error, brought)
+            if type(error) is TypeError:
+                refuse_misuse(call.fn, call.operation, error, brought)
             return _raised(call, error, rules, env)
         return _cut(call, left, rules, env, None) if value is _CUT else _returned(call, value, rules, env)
 
@@ -124,43 +128,9 @@ def _noted(call: Call[Any], failure: Failure, env: Env) -> Failure:
         env.now() - call.started,
     )
     call.tries += (row,)
-    inside = call.sealed_behind(failure)
+    inside = sealed_behind(call, failure)
     # What an engine further in tried is told by its own rows; this one has not tried anything beside them.
     call.past += tuple(row for sealed in inside for row in sealed.tries) if inside else (row,)
     call.previous = failure
     call.say(AttemptFailed, failure, retry_after=signal.retry_after)
     return failure
-
-
-def _refuse_misuse(call: Call[Any], error: Exception, brought: object) -> None:
-    """
-    Tell a mistake in the use of the engine from a failure of the operation.
-
-    Raises:
-        TypeError: What was called is no async callable.
-    """
-    if type(error) is not TypeError:
-        return
-    fn = call.fn
-    if inspect.iscoroutine(fn):
-        fn.close()
-        msg = f"{call.operation}: got a coroutine object, which can run only once; pass the function: engine.call(fn, arg), not fn(arg)"
-    elif inspect.isasyncgen(brought):
-        msg = f"{call.operation}: an async generator cannot be repeated as a call; collect its items in an async function"
-    elif brought is not None and not inspect.isawaitable(brought):
-        msg = (
-            f"{call.operation}: returned {type(brought).__name__}, which cannot be awaited; "
-            "make it async, or run it in a thread: engine.call(anyio.to_thread.run_sync, fn)"
-        )
-    elif brought is None and error.__traceback__ is not None and error.__traceback__.tb_next is None and _sync_none(error):
-        msg = (
-            f"{call.operation}: returned None, which cannot be awaited; "
-            "make it async, or run it in a thread: engine.call(anyio.to_thread.run_sync, fn)"
-        )
-    else:
-        return
-    raise TypeError(msg) from None
-
-
-def _sync_none(error: TypeError) -> bool:
-    return "NoneType" in str(error) and "await" in str(error)

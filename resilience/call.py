@@ -17,23 +17,20 @@ import anyio
 import attrs
 
 from resilience import log
+from resilience.callables import operation_name
 from resilience.classify import Rules
 from resilience.decide.credentials import Held
 from resilience.env import Env
 from resilience.errors import DeadlineExceeded, ResilienceError
 from resilience.events import DeadlineHit, Event, KeyTaken, RetryGaveUp
-from resilience.history import behind_of
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
-from resilience.reading.shape import RequestFacts, request_of
+from resilience.reading.shape import RequestFacts
 
 __all__ = ["Call", "Keys", "Plan", "begin", "current", "running"]
 
 T = TypeVar("T")
 
 _NEVER = math.inf
-
-# RFC 9110, 9.2.2: sending them twice intends no more than sending them once.
-_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 
 @attrs.define(eq=False)
@@ -310,93 +307,6 @@ class Call(Generic[T]):
         self.cutoff = min(self.cutoff, seconds)
         self.bounded = True
 
-    def repeatable(self, failure: Failure | None = None) -> bool:
-        """
-        Whether a repeat does no double harm even if the last attempt had effects.
-
-        What the user said comes first, then the method (RFC 9110), the key, and requests that the dialect knows to create nothing.  A plain
-        callable is taken to be repeatable where nothing is known; often the failure's own request tells.
-        """
-        said = self.plan.repeatable
-        if said is not None:
-            return said
-        if self.unsafe_inside:
-            return False
-        if self.key_taken or (self.plan.method is None and self.method is None and self.vouched_for(failure)):
-            return True
-        # An adapter, which is who knows a method, has taken account of every key that really went out.
-        return self._harmless(failure, (self.key_header or "Idempotency-Key") if self.method is None else None)
-
-    def repeatable_from_outside(self, failure: Failure | None = None) -> bool:
-        """
-        Whether a repeat of the call around this one does no double harm, although this one has had effects.
-
-        A key made by chance, or put on the request without us, protects only this call's own attempts: the repeat may make another.
-        """
-        said = self.plan.repeatable
-        if said is not None:
-            return said
-        if self.unsafe_inside:
-            return False
-        if self.key_taken and self.minted is not None:
-            method = self.plan.method or self.method
-            return self.minted[1] not in {"minted", "header"} or (method is not None and method.upper() in _IDEMPOTENT)
-        return self._harmless(failure, None)
-
-    def _harmless(self, failure: Failure | None, key_header: str | None) -> bool:
-        """Whether the request, as far as it is known, may be sent twice: by method, dialect, or a key header the caller set without us."""
-        request = None if failure is None else request_of(failure.value if failure.error is None else failure.error)
-        if request is None:
-            request = self.seen
-        method, path = self.plan.method or self.method, self.path
-        if request is not None:
-            method = method or request.method
-            path = path or request.path
-            if key_header is not None and request.header(key_header) is not None:
-                return True
-        if method is None or method.upper() in _IDEMPOTENT:
-            return True
-        creates_nothing = self.plan.rules.creates_nothing
-        try:
-            return creates_nothing is not None and bool(creates_nothing(method.upper(), path or ""))
-        except Exception:  # noqa: BLE001 - a dialect that does not know has not said yes
-            return False
-
-    def remember(self, failure: Failure) -> None:
-        """Keep in mind which request *failure* was about, for an attempt after it that is cut and cannot tell; not its headers."""
-        request = request_of(failure.value if failure.error is None else failure.error)
-        if request is not None and request.header(self.key_header or "Idempotency-Key") is None:
-            self.seen = attrs.evolve(request, headers=None)
-
-    def bar(self, failure: Failure) -> str | None:
-        """Why this call must not be repeated after *failure* whatever the policy would like; None if it may."""
-        if self.plan.env.cancellation_pending(self.cancels):
-            # Even where the operation turned its cancellation into an ordinary error: the caller wants the task to end.
-            return "cancelled"
-        if not self.replayable:
-            return "unrepeatable"
-        if self.unsafe_inside and not self.plan.repeatable:
-            return "unsafe"
-        if self.final is not None:
-            return self.final
-        return self.decided_inside(failure)
-
-    def decided_inside(self, failure: Failure) -> str | None:
-        """Why an engine further in would not repeat what led to *failure*; None where none said so."""
-        return next((sealed.decision for sealed in reversed(self.sealed_behind(failure)) if sealed.decision), None)
-
-    def vouched_for(self, failure: Failure | None) -> bool:
-        """Whether *failure* left an engine further in, which knows better than its request what a repeat would do, and has said so."""
-        return failure is not None and bool(self.sealed_behind(failure))
-
-    def sealed_behind(self, failure: Failure) -> list[Sealed]:
-        """What left engines further in, in the latest attempt, and led to *failure*; in the order in which it did."""
-        sealed = [one for one in self.sealed if one.attempt == self.attempt]
-        if not sealed:
-            return sealed
-        behind = list(behind_of(failure.value if failure.error is None else failure.error))
-        return [one for one in sealed if any(one.came is other for other in behind)]
-
     async def discard(self, failure: Failure) -> None:
         """Let go of what *failure* holds, before any wait: close the response, in at most 1 s or what time is left, whoever cancels."""
         try:
@@ -506,14 +416,6 @@ def out_of_time(call: Call[Any], where: str, cause: Exception | None = None) -> 
     call.final = "deadline"
     phase = Phase.UNKNOWN if where == "attempt" else Phase.NOT_SENT
     return Failure(_OUT_OF_TIME, Signal(phase=phase, raised=DeadlineExceeded), error)
-
-
-def operation_name(fn: object) -> str:
-    """What to call a callable in logs: its qualified name, through partials; a callable object's class."""
-    while isinstance(fn, functools.partial):
-        fn = fn.func
-    name = getattr(fn, "__qualname__", None)
-    return name if isinstance(name, str) else type(fn).__qualname__
 
 
 async def _close(failure: Failure) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import math
-import types
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
 import attrs
 
-from resilience import attempt, review, settings
-from resilience.call import Call, Plan, Sealed, begin, get_running, operation_name, out_of_time, set_running
+from resilience import attempt, repeating, review
+from resilience.call import Call, Plan, Sealed, begin, get_running, out_of_time, set_running
+from resilience.callables import operation_name, refuse_sync
 from resilience.classify import Rules
 from resilience.dialects import http
 from resilience.env import Env
@@ -22,9 +21,10 @@ from resilience.events import CallFailedFast, CallRecovered, CallSucceeded, Engi
 from resilience.history import keep_history
 from resilience.log import Quiet
 from resilience.outcome import Action, Failure
-from resilience.policies.idempotency import IdempotencyKey, checked_key, derived_key
+from resilience.policies.idempotency import IdempotencyKey
 from resilience.policies.retry import Retry
 from resilience.policy import Handler, Policy
+from resilience.using import Using
 
 __all__ = ["Engine"]
 
@@ -32,57 +32,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _NO_KWARGS: dict[str, Any] = {}
-
-
-def _header_value(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:  # noqa: ARG001 - a validator's shape
-    checked_key(value, "using.key")
-
-
-def _data(instance: _Using, attribute: attrs.Attribute[Any], value: tuple[object, ...]) -> None:
-    if not isinstance(value, tuple) or not value:
-        raise settings.fail(instance, attribute, value, "a tuple of business data, such as ('order', 42)")
-    if instance.key is not None:
-        raise settings.fail(instance, attribute, value, "key or key_from, not both")
-    try:
-        derived_key("", value)
-    except TypeError:
-        raise settings.fail(instance, attribute, value, "parts that are str, int, bool, bytes, UUID, Decimal or date") from None
-
-
-def _listed(value: Any) -> Any:
-    return tuple(cast("list[object]", value)) if isinstance(value, list) else value
-
-
-def _verb(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, str) or not value.isalpha():
-        raise settings.fail(instance, attribute, value, "an HTTP method")
-
-
-def _capitals(value: str | None) -> str | None:
-    return value.upper() if isinstance(value, str) else value
-
-
-def _name(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, str) or not value:
-        raise settings.fail(instance, attribute, value, "a non-empty str")
-
-
-_optional = attrs.validators.optional
-
-
-@attrs.frozen(kw_only=True)
-class _Using:
-    """What `Engine.using` takes, checked."""
-
-    said_as = "using"
-
-    deadline: float | None = attrs.field(validator=_optional(settings.positive))
-    attempts: int | None = attrs.field(validator=_optional(settings.count))
-    key: str | None = attrs.field(validator=_optional(_header_value))
-    key_from: tuple[object, ...] | None = attrs.field(converter=_listed, validator=_optional(_data))
-    method: str | None = attrs.field(converter=_capitals, validator=_optional(_verb))
-    repeatable: bool | None = attrs.field(validator=_optional(settings.flag))
-    operation: str | None = attrs.field(validator=_optional(_name))
 
 
 class Engine:
@@ -167,7 +116,7 @@ class Engine:
         held: Any = fn
         if type(held) in {classmethod, staticmethod}:  # written above @classmethod instead of below it
             return cast("Callable[P, Coroutine[Any, Any, T]]", type(held)(self(held.__func__)))
-        _refuse_sync(fn)
+        refuse_sync(fn)
         run = self._run
 
         async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -207,7 +156,7 @@ class Engine:
         Raises:
             ValueError: A setting out of its range, or without the policy that it is for.
         """
-        wanted = _Using(
+        wanted = Using(
             deadline=deadline,
             attempts=attempts,
             key=key,
@@ -340,7 +289,7 @@ def _failed(call: Call[Any], failure: Failure) -> Exception | None:
         error = call.plan.translate(call, error)
     if call.final is None:
         action = failure.verdict.action
-        inside = call.decided_inside(failure)
+        inside = repeating.decided_inside(call, failure)
         if inside is not None:
             call.final = inside  # by an engine further in, which has said so
         elif isinstance(error, Rejected):
@@ -376,7 +325,7 @@ def _over(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> No
 def _tell_outer(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> None:
     """Let the call around *call* know if a repeat of it would do again what was done in here."""
     outer = call.parent
-    if outer is not None and (acted or call.unsafe_inside) and not call.repeatable_from_outside(failure):
+    if outer is not None and (acted or call.unsafe_inside) and not repeating.repeatable_from_outside(call, failure):
         outer.unsafe_inside = True
 
 
@@ -402,40 +351,3 @@ def _checked(field: str, value: T, kind: type[T]) -> T:
         msg = f"Engine.{field}: expected {kind.__name__}, got {value!r}"
         raise TypeError(msg)
     return value
-
-
-def _refuse_sync(fn: object) -> None:
-    """
-    Refuse what plainly is no async callable, when it is decorated rather than when it is first called.
-
-    Raises:
-        TypeError: As the name says; a lambda or a plain callable object may return a coroutine and is taken at its word until it is called.
-    """
-    if inspect.iscoroutine(fn):
-        fn.close()
-        msg = "got a coroutine object, which can run only once; decorate or pass the function itself"
-        raise TypeError(msg)
-    if not callable(fn):
-        msg = f"expected an async callable, got {fn!r}"
-        raise TypeError(msg)
-    bare = inspect.unwrap(fn)
-    while isinstance(bare, functools.partial):
-        bare = inspect.unwrap(bare.func)
-    name = operation_name(fn)
-    if inspect.isasyncgenfunction(bare) or inspect.isasyncgenfunction(getattr(bare, "__call__", None)):  # noqa: B004 - its code is looked at
-        msg = f"{name}: an async generator function cannot be repeated as a call; collect its items in an async function"
-        raise TypeError(msg)
-    plain = isinstance(bare, types.FunctionType) and bare.__name__ != "<lambda>" and not inspect.iscoroutinefunction(bare)
-    if plain and not _says_awaitable(bare):
-        msg = f"{name}: is a sync function; make it async, or run it in a thread: engine.call(anyio.to_thread.run_sync, {bare.__name__})"
-        raise TypeError(msg)
-
-
-def _says_awaitable(fn: Callable[..., Any]) -> bool:
-    """Whether a plain function is annotated as returning something to await, or marked as one that does, as mocks with a spec are."""
-    try:
-        said = str(fn.__annotations__.get("return", ""))
-    except Exception:  # noqa: BLE001 - from 3.14 on annotations are evaluated when they are asked for
-        said = ""
-    marked = hasattr(fn, "_is_coroutine_mark") or hasattr(fn, "_is_coroutine")
-    return marked or any(word in said for word in ("Awaitable", "Coroutine", "Future", "Task"))

@@ -36,6 +36,7 @@ from resilience.errors import ResilienceError
 from resilience.history import keep_history
 from resilience.outcome import Failure
 from resilience.reading.envelope import LARGEST
+from resilience.repeating import repeatable
 
 __all__ = ["Adapter", "Library", "signed_as", "takes_engine"]
 
@@ -440,7 +441,7 @@ class Adapter:
         if response.status_code >= _FAILED:
             if not _is_loaded(response) and isinstance(response.stream, self._library.http.AsyncByteStream):
                 await self._closing(response, functools.partial(self._drain, response, ride))
-        elif response.status_code in _SEE_OTHER and not call.repeatable():
+        elif response.status_code in _SEE_OTHER and not repeatable(call):
             # What was asked for may have been done, and the hop to come knows nothing of it: not even "never sent" makes a repeat safe.
             call.unsafe_inside = True
         return response
@@ -527,6 +528,7 @@ class Adapter:
         except BaseException:
             with contextlib.suppress(Exception), self.env.cutoff(_CLOSE_SECONDS, shield=True):
                 await response.aclose()
+                await response.stream.aclose()  # a response cancelled while it closed its stream takes itself for closed
             raise
 
     async def _discard(self, failure: Failure) -> None:

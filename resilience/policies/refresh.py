@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import anyio
 import attrs
 
-from resilience import settings
+from resilience import repeating, settings
 from resilience.backend import Waiter
 from resilience.call import Call, forget_running, gave_up, out_of_time
 from resilience.decide.credentials import Crash, Credential, Decision, Flight, Held, Join, Lead, Refuse, Use
@@ -196,7 +196,7 @@ class RefreshToken:
             newer = await self._newer_than(held, call, env, failure)
             if type(newer) is Failure:
                 return newer
-            call.remember(failure)
+            repeating.remember(call, failure)
             call.credential = held = newer
             call.renewals += 1
             outcome = await inner(call)
@@ -354,8 +354,8 @@ def _refused(call: Call[Any], crash: Crash, retry_after: float, *, fresh: bool) 
 
 def _barred(call: Call[Any], failure: Failure) -> str | None:
     """Why *call* must not be repeated with a newer token; None if it may."""
-    reason = call.bar(failure)
-    if reason is None and failure.signal.phase is Phase.UNKNOWN and not call.repeatable(failure):
+    reason = repeating.bar(call, failure)
+    if reason is None and failure.signal.phase is Phase.UNKNOWN and not repeating.repeatable(call, failure):
         # A 401 that a redirect led to says nothing about the request before it.
         return "unsafe"
     return reason

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar, get_args
 import anyio
 import attrs
 
-from resilience import settings
+from resilience import repeating, settings
 from resilience.call import Call, gave_up
 from resilience.decide.backoff import Backoff, Exponential
 from resilience.decide.retry import GiveUp, OverLimit, RetryIn, decide
@@ -98,7 +98,7 @@ class Retry:
 
     def _decide(self, call: Call[Any], failure: Failure, env: Env) -> RetryIn | GiveUp:
         """Whether to repeat, from the call's own account and that of the outermost call it runs in."""
-        barred = call.bar(failure)
+        barred = repeating.bar(call, failure)
         if barred is not None:
             return GiveUp(barred)
         verdict, signal = failure.verdict, failure.signal
@@ -119,7 +119,7 @@ class Retry:
             tries_of_rule=of_rule,
             cap_of_rule=verdict.attempts,
             phase=signal.phase,
-            repeatable=signal.phase is not Phase.UNKNOWN or call.repeatable(failure),
+            repeatable=signal.phase is not Phase.UNKNOWN or repeating.repeatable(call, failure),
             backoff=backoff,
             hint=signal.retry_after,
             max_server_delay=self.max_server_delay,
@@ -129,7 +129,7 @@ class Retry:
         )
         if isinstance(decision, RetryIn):
             account.repeats += 1
-            call.remember(failure)
+            repeating.remember(call, failure)
         return decision
 
 

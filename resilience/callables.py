@@ -1,0 +1,93 @@
+"""What counts as an async callable, what it is called, and what to say to those who bring something else."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["operation_name", "refuse_misuse", "refuse_sync"]
+
+
+def operation_name(fn: object) -> str:
+    """What to call a callable in logs: its qualified name, through partials; a callable object's class."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    name = getattr(fn, "__qualname__", None)
+    return name if isinstance(name, str) else type(fn).__qualname__
+
+
+def refuse_sync(fn: object) -> None:
+    """
+    Refuse what plainly is no async callable, when it is decorated rather than when it is first called.
+
+    Raises:
+        TypeError: As the name says; a lambda or a plain callable object may return a coroutine and is taken at its word until it is called.
+    """
+    if inspect.iscoroutine(fn):
+        fn.close()
+        msg = "got a coroutine object, which can run only once; decorate or pass the function itself"
+        raise TypeError(msg)
+    if not callable(fn):
+        msg = f"expected an async callable, got {fn!r}"
+        raise TypeError(msg)
+    bare = inspect.unwrap(fn)
+    while isinstance(bare, functools.partial):
+        bare = inspect.unwrap(bare.func)
+    name = operation_name(fn)
+    if inspect.isasyncgenfunction(bare) or inspect.isasyncgenfunction(getattr(bare, "__call__", None)):  # noqa: B004 - its code is looked at
+        msg = f"{name}: an async generator function cannot be repeated as a call; collect its items in an async function"
+        raise TypeError(msg)
+    plain = isinstance(bare, types.FunctionType) and bare.__name__ != "<lambda>" and not inspect.iscoroutinefunction(bare)
+    if plain and not _says_awaitable(bare):
+        msg = f"{name}: is a sync function; make it async, or run it in a thread: engine.call(anyio.to_thread.run_sync, {bare.__name__})"
+        raise TypeError(msg)
+
+
+def _says_awaitable(fn: Callable[..., Any]) -> bool:
+    """Whether a plain function is annotated as returning something to await, or marked as one that does, as mocks with a spec are."""
+    try:
+        said = str(fn.__annotations__.get("return", ""))
+    except Exception:  # noqa: BLE001 - from 3.14 on annotations are evaluated when they are asked for
+        said = ""
+    marked = hasattr(fn, "_is_coroutine_mark") or hasattr(fn, "_is_coroutine")
+    return marked or any(word in said for word in ("Awaitable", "Coroutine", "Future", "Task"))
+
+
+def refuse_misuse(fn: object, operation: str, error: TypeError, brought: object) -> None:
+    """
+    Tell a mistake in the use of an engine from a `TypeError` of the operation's own.
+
+    Args:
+        fn: What was called.
+        operation: Its name.
+        error: What came of it.
+        brought: What it returned to be awaited; None if it did not get so far.
+
+    Raises:
+        TypeError: What was called is no async callable.
+    """
+    if inspect.iscoroutine(fn):
+        fn.close()
+        msg = f"{operation}: got a coroutine object, which can run only once; pass the function: engine.call(fn, arg), not fn(arg)"
+    elif inspect.isasyncgen(brought):
+        msg = f"{operation}: an async generator cannot be repeated as a call; collect its items in an async function"
+    elif brought is not None and not inspect.isawaitable(brought):
+        msg = (
+            f"{operation}: returned {type(brought).__name__}, which cannot be awaited; "
+            "make it async, or run it in a thread: engine.call(anyio.to_thread.run_sync, fn)"
+        )
+    elif brought is None and error.__traceback__ is not None and error.__traceback__.tb_next is None and _sync_none(error):
+        msg = (
+            f"{operation}: returned None, which cannot be awaited; "
+            "make it async, or run it in a thread: engine.call(anyio.to_thread.run_sync, fn)"
+        )
+    else:
+        return
+    raise TypeError(msg) from None
+
+
+def _sync_none(error: TypeError) -> bool:
+    return "NoneType" in str(error) and "await" in str(error)
