@@ -280,7 +280,7 @@ class _Hops:
 
     async def handle_async_request(self, request: Any) -> Any:
         ride = request.extensions.get(_RIDE)
-        if not isinstance(ride, Ride) or ride.adapter is not self._adapter:
+        if not isinstance(ride, Ride):
             return await self._transport.handle_async_request(request)  # an auth flow's own errand
         return await self._adapter.hop(ride, request, self._transport)
 

@@ -173,6 +173,14 @@ class Odd:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
 
+    def arrived(self, at_least: int) -> int:
+        """How many requests arrived, once so many have: a client may leave before the server has looked."""
+        for _ in range(1_000):
+            if len(self.requests) >= at_least:
+                break
+            time.sleep(0.001)
+        return len(self.requests)
+
     def close(self) -> None:
         self.over.set()
         for one in (self._listener, *self._open):

@@ -191,11 +191,13 @@ async def test_a_sync_iterator_is_refused_as_ever(over: Any, desk: Any, odd: Any
 
 
 async def test_a_stand_in_transport_sees_the_content(over: Any, lib: Any, desk: Any) -> None:
-    seen = []
+    seen: list[bytes] = []
+    ours: list[str] = []
 
     class Looking(lib.http.AsyncBaseTransport):  # type: ignore[misc]
         async def handle_async_request(self, request: Any) -> Any:
             seen.append(request.content)
+            ours.extend(name for name in request.extensions if name.startswith("resilience"))
             return lib.http.Response(200 if len(seen) > 1 else 503, json={"error": {"code": "rate_limit_exceeded"}})
 
     async with over(Engine(KEYED, env=desk.env), transport=Looking()) as client:
@@ -203,4 +205,5 @@ async def test_a_stand_in_transport_sees_the_content(over: Any, lib: Any, desk: 
 
     assert 200 == response.status_code
     assert [b"[1]", b"[1]"] == seen
+    assert [] == ours  # what rides along is nobody else's business
     assert ["rate_limit_exceeded"] == [event.code for event in desk.of("attempt.failed")]

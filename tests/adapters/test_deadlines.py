@@ -68,7 +68,7 @@ async def test_the_client_s_own_timeout_stays_its_own(over: Any, lib: Any, desk:
             await client.get(server.url)
 
     assert not isinstance(caught.value, TimeoutError)
-    assert 2 == len(server.requests)
+    assert 2 == server.arrived(2)
 
 
 async def test_a_body_that_drips_is_bounded_by_the_attempt(lib: Any, desk: Any, odd: Any) -> None:

@@ -10,6 +10,7 @@ import zlib
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import attrs
 import pytest
 
@@ -184,6 +185,80 @@ async def test_a_failure_whose_body_breaks_off_keeps_its_status(lib: Any, desk: 
 
     assert (429, QUOTA) == (response.status_code, response.content)
     assert ["insufficient_credits"] == codes(desk)
+
+
+async def test_what_came_of_a_packed_body_that_breaks_off_is_unpacked(lib: Any, desk: Any, odd: Any) -> None:
+    packed = gzip.compress(b"<html>" + bytes(range(256)) * 100)
+
+    def play(peer: Any, request: bytes) -> None:
+        peer.send(b"HTTP/1.1 502 Bad\r\ncontent-length: 100000\r\ncontent-encoding: gzip\r\n\r\n" + packed[: len(packed) // 2])
+        peer.connection.close()
+
+    server = odd(play)
+    async with lib.client(engine(desk, Deadline(10))) as client:
+        response = await client.get(server.url)
+
+    assert (502, b"<html>") == (response.status_code, response.content[:6])
+
+
+async def test_a_failure_never_spends_the_last_of_the_time_on_its_body(over: Any, lib: Any, desk: Any, odd: Any) -> None:
+    """Of 40 ms that are left, 36 are for the body: its status is not to be lost to a deadline that strikes meanwhile."""
+    asked: list[float] = []
+
+    def noted(seconds: float, *, shield: bool = False) -> Any:
+        asked.append(round(seconds, 3))
+        return desk.env.cutoff(seconds, shield=shield)
+
+    def play(peer: Any, request: bytes) -> None:
+        desk.now += 9.96
+        peer.send(b"HTTP/1.1 404 No\r\ncontent-length: 100\r\n\r\npartly")
+        peer.gone()
+
+    server = odd(play)
+    env = attrs.evolve(desk.stopped(), cutoff=noted)
+    async with over(Engine([Deadline(10)], env=env)) as client, client.stream("GET", server.url) as response:
+        assert 404 == response.status_code
+
+    assert [10.0, 0.036] == asked[:2]
+
+
+async def test_a_reader_of_results_finds_the_content_of_failures_too(lib: Any, desk: Any, server: Server) -> None:
+    """Rules may look at what comes back; in a client the body is there by then."""
+    seen = []
+
+    def look(response: object) -> None:
+        assert isinstance(response, lib.http.Response)
+        seen.append(response.json()["error"]["code"])
+
+    server.script("GET /api/v1/bots", Answer(503, "provider_error"))
+    looking = Engine([], rules=callmissed.RULES.extend("looking", by_result=look), env=desk.env)
+    async with lib.client(looking, base_url=server.url) as client:
+        await client.get("/api/v1/bots")
+
+    assert ["provider_error"] == seen
+    assert [] == desk.of("result.unread")
+
+
+async def test_a_cancel_while_a_success_is_read_closes_it(lib: Any, desk: Any) -> None:
+    """D1, D29."""
+    closed = []
+
+    class Stream(lib.http.AsyncByteStream):  # type: ignore[misc]
+        async def __aiter__(self) -> Any:
+            await anyio.sleep(60)
+            yield b""
+
+        async def aclose(self) -> None:
+            await anyio.lowlevel.checkpoint()
+            closed.append(self)
+
+    for status in (200, 503):
+        transport = lib.http.MockTransport(lambda request, status=status: lib.http.Response(status, stream=Stream()))
+        async with lib.client(engine(desk), transport=transport) as client:
+            with anyio.move_on_after(0.01):
+                await client.get("https://api.example")
+
+    assert 2 == len(set(closed))
 
 
 async def test_whoever_streams_a_failure_that_breaks_off_reads_what_came_and_then_the_error(

@@ -54,7 +54,7 @@ async def test_a_post_that_hangs_is_sent_once_without_a_key(over: Any, lib: Any,
         with pytest.raises(lib.http.ReadTimeout):
             await engine(desk, "outer", Retry()).call(client.post, server.url, json=BODY)
 
-    assert 1 == len(server.requests)
+    assert 1 == server.arrived(1)
 
 
 @pytest.mark.parametrize("raising", [False, True], ids=["returned", "raised"])

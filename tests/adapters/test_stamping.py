@@ -355,6 +355,19 @@ async def test_hops_share_the_call_s_repeats_and_its_time(lib: Any, desk: Any, s
     assert 1 == len(server.counts().by_key)
 
 
+async def test_a_redirect_into_another_engine_s_transport_is_that_engine_s_own_call(lib: Any, desk: Any, odd: Any) -> None:
+    away = odd(lambda peer, request: peer.answer(200))
+    home = odd(lambda peer, request: peer.answer(307, location=away.url))
+    inner = lib.http.AsyncHTTPTransport(verify=False)
+    mounts = {url: lib.adapter.ResilientTransport(engine(desk, token), inner) for url, token in ((home.url, "mine"), (away.url, "theirs"))}
+    async with lib.http.AsyncClient(mounts=mounts, verify=False, follow_redirects=True) as client:
+        response = await client.post(home.url, json=BODY)
+
+    assert 200 == response.status_code
+    assert [b"mine", b"theirs"] == [request.partition(b"Bearer ")[2].partition(b"\r\n")[0] for request in home.requests + away.requests]
+    assert 2 == desk.names().count("key.taken")
+
+
 # What happened at another origin happened without a key.
 
 
