@@ -104,6 +104,13 @@ async def cancelled_at(when: float, world: World, call: Awaitable[Any]) -> None:
         await call
 
 
+async def timed_out_at(when: float, world: World, call: Awaitable[Any]) -> None:
+    """Await *call* under a timeout of the caller's own that strikes at a virtual time."""
+    with anyio.fail_after(math.inf) as scope:
+        world.at(when, lambda: setattr(scope, "deadline", -math.inf))
+        await call
+
+
 class TestWhereverTheCallIs:
     @everywhere
     async def test_a_scope_ends_it_at_once_and_nothing_more_is_started(self, world: World, place: Place) -> None:
@@ -134,18 +141,16 @@ class TestWhereverTheCallIs:
         assert (place.calls, 5.0) == (operation.calls, world.now)
 
     @everywhere
-    async def test_the_callers_own_timeout_fires_on_time_as_his_own(self, place: Place) -> None:
+    async def test_the_callers_own_timeout_fires_on_time_as_his_own(self, world: World, place: Place) -> None:
         """D10: it is not mistaken for an attempt's, nor repeated."""
-        world = World(patience=0.02)  # the timer is the loop's own
         operation = place.operation(world)
-        engine = Engine(place.policies(world), rules=place.rules, env=attrs.evolve(world.env, sleep=anyio.sleep))
+        engine = Engine(place.policies(world), rules=place.rules, env=world.env)
 
         with pytest.raises(TimeoutError) as caught:
-            with anyio.fail_after(0.005):
-                await engine.call(operation)
+            await timed_out_at(5, world, engine.call(operation))
 
         assert TimeoutError is type(caught.value)
-        assert place.calls == operation.calls
+        assert (place.calls, 5.0) == (operation.calls, world.now)
 
 
 class TestAnOperationThatTurnsItsCancellationIntoAnError:
@@ -190,6 +195,29 @@ class TestAnOperationThatTurnsItsCancellationIntoAnError:
 
         assert [0.0] == calls
         assert ["cancelled"] == [event.reason for event in world.told(RetryGaveUp)]
+
+    @pytest.mark.parametrize("first", ["the caller", "the timeout"])
+    async def test_in_the_very_tick_of_a_timeout_of_ours_is_still_the_callers(self, world: World, first: str) -> None:
+        """The operation's error is then no timeout, whichever of the two came first."""
+        calls: list[float] = []
+        engine = Engine([Retry(attempts=9), AttemptTimeout(5)], rules=EVERYTHING, env=world.env)
+        scope = anyio.CancelScope()
+
+        async def operation() -> None:
+            if first == "the timeout":
+                world.at(5, scope.cancel)  # asked for after the attempt has set its own alarm
+            await self.stubborn(calls, world)()
+
+        async def caller() -> None:
+            with scope:
+                if first == "the caller":
+                    world.at(5, scope.cancel)
+                await engine.call(operation)
+
+        with pytest.raises(RuntimeError):
+            await caller()
+
+        assert [0.0] == calls
 
     async def test_nor_a_refresh(self, world: World) -> None:
         calls: list[float] = []

@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 from resilience import (
     AttemptTimedOut,
     AttemptTimeout,
+    Call,
     CircuitBreaker,
     Constant,
     Deadline,
     DeadlineExceeded,
     Engine,
+    Env,
     Exponential,
+    Handler,
     Retry,
     current,
     history,
@@ -171,6 +174,21 @@ class TestTheDeadline:
         inner_error = caught.value.__cause__
         assert isinstance(inner_error, DeadlineExceeded)
         assert 0 == inner_error.attempts
+
+    async def test_nor_does_time_that_a_policy_of_ones_own_has_used_up(self, world: World) -> None:
+        class Slow:
+            def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:
+                async def slow(call: Call[Any]) -> Any:
+                    await env.sleep(6)
+                    return await inner(call)
+
+                return slow
+
+        fetch = script()
+        with pytest.raises(DeadlineExceeded, match=r"after 0 attempt\(s\)"):
+            await Engine([Deadline(5), Slow()], env=world.env).call(fetch)
+
+        assert ["before"] == [event.where for event in world.told(DeadlineHit)]
 
     async def test_what_is_left_can_be_read_inside(self, world: World) -> None:
         seen = []

@@ -661,6 +661,25 @@ class TestWhichCallIsCurrent:
         assert ["outer", "ok"] == seen
         assert 3 == fetch.calls
 
+    async def test_a_call_that_outlives_the_one_around_it_goes_on_by_itself(self, world: World, inner: Engine) -> None:
+        outer = Engine([Retry(attempts=1)], env=world.env, name="outer")
+        fetch = script(world.takes(10, ConnectionError), ConnectionError, "ok")
+        seen = []
+
+        async def left_behind() -> None:
+            seen.append(await inner.call(fetch))
+
+        async with anyio.create_task_group() as tasks:
+
+            @outer
+            async def start() -> None:
+                tasks.start_soon(left_behind)
+                await world.sleep(1)
+
+            await start()
+
+        assert (["ok"], 3) == (seen, fetch.calls)
+
     async def test_but_while_it_runs_its_tasks_belong_to_it(self, world: World, outer: Engine, inner: Engine) -> None:
         fetch = script(*[ConnectionError] * 9)
 

@@ -94,10 +94,10 @@ class TestEveryDelay:
 )
 def test_a_million_retries_cost_no_more_than_one(schedule: Backoff) -> None:
     """B28: powers of whole numbers grow into megabytes, and floats overflow at attempt 1,025."""
-    began = time.perf_counter()
+    began = time.process_time()
     for retry in (1, 2, 53, 1023, 1024, 1025, 1026, 10**5, 10**6, 10**9):
         assert math.isfinite(schedule.delay(retry, 0.5, 20.0))
-    assert time.perf_counter() - began < 0.05
+    assert time.process_time() - began < 0.05
 
 
 class TestExponential:
