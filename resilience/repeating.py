@@ -13,6 +13,7 @@ import attrs
 from resilience.call import Call, Sealed
 from resilience.history import behind_of
 from resilience.outcome import Failure
+from resilience.reading.request import request_meant
 from resilience.reading.shape import request_of
 
 __all__ = ["bar", "decided_inside", "remember", "repeatable", "repeatable_from_outside", "sealed_behind"]
@@ -26,7 +27,7 @@ def repeatable(call: Call[Any], failure: Failure | None = None) -> bool:
     Whether a repeat does no double harm even if the last attempt had effects.
 
     What the user said comes first, then the method (RFC 9110), the key, and requests that the dialect knows to create nothing.  A plain
-    callable is taken to be repeatable where nothing is known; often the failure's own request tells.
+    callable is taken to be repeatable where nothing is known; often the failure's own request tells, or a client's method by its name.
     """
     said = call.plan.repeatable
     if said is not None:
@@ -60,12 +61,12 @@ def _harmless(call: Call[Any], failure: Failure | None, key_header: str | None) 
     """Whether the request, as far as it is known, may be sent twice: by method, dialect, or a key header the caller set without us."""
     request = None if failure is None else request_of(failure.value if failure.error is None else failure.error)
     if request is None:
-        request = call.seen
+        request = call.seen or request_meant(call.fn, call.args, call.kwargs)
     method, path = call.plan.method or call.method, call.path
     if request is not None:
         method = method or request.method
         path = path or request.path
-        if key_header is not None and request.header(key_header) is not None:
+        if key_header is not None and (request.header(key_header) or "").strip():
             return True
     if method is None or method.upper() in _IDEMPOTENT:
         return True

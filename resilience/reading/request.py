@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -11,13 +14,14 @@ from resilience.reading.peek import attribute, is_error, is_group, is_list, is_t
 from resilience.reading.phase import STEPS, leaves_of
 from resilience.reading.responses import reader_of
 
-__all__ = ["RequestFacts", "request_of"]
+__all__ = ["RequestFacts", "request_meant", "request_of"]
 
 # Compiled when first needed, which is after a failure.
 _METHOD = r"[A-Za-z]+(?:[-_][A-Za-z]+)*"
 _PATH = r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?(/[^?#]*)?"
 _LONGEST = 8192  # characters of a URL
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_VERBS = _HARMLESS | {"POST", "PUT", "PATCH", "DELETE"}
 
 
 @attrs.frozen
@@ -57,6 +61,30 @@ def request_of(outcome: object) -> RequestFacts | None:
         found = [facts for one in (leaves_of(error) if is_group(error) else (error,)) if (facts := _facts(one)) is not None]
         error = error.__cause__
     return next((facts for facts in found if facts.method not in _HARMLESS), found[0] if found else None)
+
+
+def request_meant(fn: Any, args: tuple[object, ...], kwargs: Mapping[str, Any]) -> RequestFacts | None:
+    """
+    The request that a client's method is asked for by name: ``post(url)``, ``request("POST", url)`` or ``send(request)``.
+
+    An attempt that was cut, and the errors of some clients, cannot tell.
+
+    Args:
+        fn: What is called; partials are looked through.
+        args: With what.
+        kwargs: Likewise.
+    """
+    while isinstance(fn, functools.partial):
+        fn, args, kwargs = fn.func, (*fn.args, *args), {**fn.keywords, **kwargs}
+    named = attribute(fn, "__name__")
+    if named == "send":
+        return _read(kwargs.get("request", args[0] if args else None))
+    if named == "request":
+        named, args = (kwargs["method"], args) if "method" in kwargs else (args[0] if args else None, args[1:])
+    if not is_text(named) or named.upper() not in _VERBS:
+        return None
+    url, headers = kwargs.get("url", args[0] if args else None), kwargs.get("headers")
+    return RequestFacts(named.upper(), _path(url) if is_text(url) else None, headers if is_headers(headers) else None)
 
 
 def _facts(holder: object) -> RequestFacts | None:

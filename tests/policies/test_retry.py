@@ -319,6 +319,8 @@ class TestSafety:
             # A key that the caller sends protects the call.
             (ReadTimeout(KEYED), True),
             (StatusError(503, KEYED), True),
+            # An empty header is none.
+            (ReadTimeout(Request("POST", {"idempotency-key": " "})), False),
         ],
         ids=repr,
     )
@@ -429,6 +431,30 @@ class TestSafety:
         assert "ok" == await engine.call(script(ReadTimeout(completion), "ok"))
         assert isinstance(await outcome_of(engine.call(script(ReadTimeout(POST)))), ReadTimeout)
         assert [("POST", "/v1/completions"), ("POST", "/orders")] == asked
+
+    @pytest.mark.parametrize(
+        ("name", "args", "kwargs", "calls"),
+        [
+            ("post", ("/orders",), {}, 1),
+            ("post", ("/orders",), {"headers": {"Idempotency-Key": "k"}}, 2),
+            ("request", ("PATCH", "/orders/1"), {}, 1),
+            ("send", (Request("POST"),), {}, 1),
+            ("send", (KEYED,), {}, 2),
+            ("put", ("/orders/1",), {}, 2),
+            ("get", ("/orders",), {}, 2),
+        ],
+    )
+    async def test_a_clients_method_whose_attempt_was_cut_tells_by_its_name(
+        self, world: World, *, name: str, args: Any, kwargs: Any, calls: int
+    ) -> None:
+        """Neither our own timeout nor every client's errors hold the request: ``engine.call(client.post, url)`` must not be done twice."""
+        method = script(world.takes(math.inf), "ok")
+        method.__name__ = name
+
+        outcome = await outcome_of(Engine([Retry(), AttemptTimeout(1)], env=world.env).call(method, *args, **kwargs))
+
+        assert calls == method.calls
+        assert ("ok" if calls > 1 else "AttemptTimedOut") in (outcome, type(outcome).__name__)
 
     async def test_what_an_earlier_attempt_told_is_remembered(self, world: World) -> None:
         """A cut attempt knows nothing of its request, but the one before it did."""

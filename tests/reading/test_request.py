@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -11,7 +12,7 @@ import httpx2
 import openai
 import pytest
 
-from resilience.reading.request import RequestFacts, request_of
+from resilience.reading.request import RequestFacts, request_meant, request_of
 
 URL = "https://user:secret@api.example.com:8443/v1/pay%20now?token=secret#top"
 
@@ -135,3 +136,62 @@ def test_neither_origin_nor_query_nor_headers_are_shown() -> None:
 
     assert "secret" not in shown
     assert "example" not in shown
+
+
+class Client:
+    """Methods as clients have them."""
+
+    async def post(self, *args: Any, **kwargs: Any) -> None: ...
+
+    async def get(self, *args: Any, **kwargs: Any) -> None: ...
+
+    async def request(self, *args: Any, **kwargs: Any) -> None: ...
+
+    async def send(self, *args: Any, **kwargs: Any) -> None: ...
+
+    async def fetch(self, *args: Any, **kwargs: Any) -> None: ...
+
+
+CLIENT = Client()
+PAY = RequestFacts("POST", "/v1/pay%20now")
+
+
+@pytest.mark.parametrize(
+    ("fn", "args", "kwargs", "facts"),
+    [
+        (CLIENT.post, (URL,), {}, PAY),
+        (CLIENT.post, (), {"url": URL}, PAY),
+        (CLIENT.post, (), {}, RequestFacts("POST")),
+        (CLIENT.post, (object(),), {}, RequestFacts("POST")),
+        (CLIENT.get, ("/bots",), {}, RequestFacts("GET", "/bots")),
+        (CLIENT.request, ("post", URL), {}, PAY),
+        (CLIENT.request, ("POST",), {"url": URL}, PAY),
+        (CLIENT.request, (URL,), {"method": "POST"}, PAY),
+        (CLIENT.request, (), {"method": "POST", "url": URL}, PAY),
+        (CLIENT.request, (), {}, None),
+        (CLIENT.request, ("PROPFIND", URL), {}, None),
+        (CLIENT.request, (7, URL), {}, None),
+        (CLIENT.send, (request(),), {}, PAY),
+        (CLIENT.send, (), {"request": request()}, PAY),
+        (CLIENT.send, ("a letter",), {}, None),
+        (CLIENT.send, (), {}, None),
+        (functools.partial(functools.partial(CLIENT.request, "POST"), URL), (), {}, PAY),
+        (functools.partial(CLIENT.request, method="GET"), (), {"method": "POST", "url": URL}, PAY),
+        (CLIENT.fetch, ("POST", URL), {}, None),
+        (CLIENT, ("POST", URL), {}, None),
+        (None, (), {}, None),
+        (MagicMock(), (), {}, None),
+    ],
+)
+def test_what_a_clients_method_is_asked_for_is_known_by_its_name(fn: Any, args: Any, kwargs: Any, facts: RequestFacts | None) -> None:
+    """D4: a cut attempt leaves no error that knows its request."""
+    assert facts == request_meant(fn, args, kwargs)
+
+
+def test_the_headers_that_a_clients_method_is_given_are_those_of_its_request() -> None:
+    keyed = request_meant(CLIENT.post, (URL,), {"headers": {"idempotency-key": "k"}})
+    bare = request_meant(CLIENT.post, (URL,), {"headers": None})
+
+    assert keyed is not None
+    assert bare is not None
+    assert ("k", None) == (keyed.header("Idempotency-Key"), bare.header("Idempotency-Key"))
