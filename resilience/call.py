@@ -62,8 +62,8 @@ class Plan:
     operation: str | None = None
     method: str | None = None
     repeatable: bool | None = None
-    key: str | None = None
-    key_from: tuple[object, ...] | None = None
+    key: str | None = attrs.field(default=None, repr=False)
+    key_from: tuple[object, ...] | None = attrs.field(default=None, repr=False)
     uses: int = 0
     prepare: Callable[[Call[Any]], None] | None = None
     translate: Callable[[Call[Any], ResilienceError], ResilienceError] | None = None
@@ -247,7 +247,11 @@ class Call(Generic[T]):
             LookupError: The engine has no `IdempotencyKey` policy.
         """
         key = self.peek_key()
-        self.key_taken = True
+        if not self.key_taken:
+            self.key_taken = True
+            env = self.plan.env
+            if self.started >= env.quiet.until and self.minted is not None:
+                self.say(KeyTaken, source=self.minted[1])
         return key
 
     def peek_key(self) -> str:
@@ -314,6 +318,15 @@ class Call(Generic[T]):
                 await (self.closer or _close)(failure)
         except Exception:  # noqa: BLE001, S110 - it is being thrown away; how it takes that is nobody's business
             pass
+
+    async def let_go(self, failure: Failure) -> str | None:
+        """Discard *failure*, and look again: why not to repeat after it all the same, None if nothing speaks against it."""
+        await self.discard(failure)
+        if self.plan.env.cancellation_pending(self.cancels):
+            # Letting go has swallowed a native cancellation.  That of a scope arrives here.
+            await anyio.sleep(0)  # noqa: ASYNC115 - anyio.lowlevel would have to be loaded for it
+            return "cancelled"
+        return None
 
     def say(self, kind: type[Event], failure: Failure | None = None, **facts: Any) -> None:
         """Emit an event of *kind* about this call, and about *failure* if one is given; at debug level only if anybody wants to hear it."""

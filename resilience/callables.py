@@ -42,8 +42,10 @@ def refuse_sync(fn: object) -> None:
         raise TypeError(msg)
     plain = isinstance(bare, types.FunctionType) and bare.__name__ != "<lambda>" and not inspect.iscoroutinefunction(bare)
     if plain and not _says_awaitable(bare):
-        msg = f"{name}: is a sync function; make it async, or run it in a thread: engine.call(anyio.to_thread.run_sync, {bare.__name__})"
-        raise TypeError(msg)
+        raise TypeError(
+            f"{name}: is a sync function; make it async, or run it in a thread: engine.call(anyio.to_thread.run_sync, {bare.__name__}); "
+            "if it returns an awaitable, annotate it as doing so"
+        )
 
 
 def _says_awaitable(fn: Callable[..., Any]) -> bool:

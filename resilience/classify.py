@@ -251,6 +251,8 @@ class Rules:
     def _told(self, signal: Signal) -> Verdict:
         """The peer's own word, which keeps what the table knows beside it: the cap, the schedule, the blame."""
         below = self.classify(attrs.evolve(signal, should_retry=None, code=None, kind=None))
+        if below.action is Action.REFRESH_TOKEN:
+            return below  # the word is about repeating the same request, and this will be another
         action = Action.RETRY if signal.should_retry else Action.FAIL_FAST
         cap = below.attempts if below.action is action else None
         return attrs.evolve(below, action=action, attempts=cap, rule=f"{self.name}: the peer's own word")

@@ -84,6 +84,7 @@ TABLE: list[tuple[Callable[..., Any], dict[str, Any], dict[str, list[Any]]]] = [
             "early": [*NO_SECONDS, math.inf, None],
             "timeout": [*NO_SECONDS, 0, math.inf, None],
             "cooldown": [*NO_SECONDS, math.inf, None],
+            "per_minute": NO_COUNT + NONE,
             "origins": ["api.example", "https://", "https://api.example/path", ["https://user@api.example"], ["https://api.example?q"]],
         },
     ),

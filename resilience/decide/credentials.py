@@ -19,8 +19,8 @@ import attrs
 
 __all__ = ["Credential", "Decision", "Flight", "Held", "Join", "Lead", "Refuse", "Use"]
 
-_MOST = 4  # flights a minute; endpoints for logins commonly allow 5
 _MINUTE = 60.0  # seconds
+_LONGEST_REST = 3600.0  # seconds that a hint of the source is obeyed; a longer one would be an outage of our own making
 
 
 @attrs.define(eq=False)
@@ -128,6 +128,7 @@ class Credential:
         lease: Seconds a flight may take.
         early: Seconds ahead of a known expiry at which to renew; at most half the token's life.
         cooldown: Seconds of rest after a flight that failed, or whose token never worked.
+        per_minute: The most flights that may start in any minute.
         held: The token, if there is one yet.
         flight: The refresh under way, if there is one.
     """
@@ -135,12 +136,13 @@ class Credential:
     lease: float
     early: float
     cooldown: float
+    per_minute: int
     held: Held | None = None
     flight: Flight | None = None
     _crash: Crash | None = None
     _rests_until: float = -math.inf
     _since: float = -math.inf
-    _flown: deque[float] = attrs.field(factory=lambda: deque(maxlen=_MOST))
+    _flown: deque[float] = attrs.field(default=attrs.Factory(lambda self: deque(maxlen=self.per_minute), takes_self=True))
 
     def ask(self, now: float, stale: int | None = None) -> Decision:
         """
@@ -206,9 +208,9 @@ class Credential:
         return self.held
 
     def crashed(self, flight: Flight, crash: Crash, now: float) -> Crash:
-        """Note that *flight* failed; everyone rests for the cooldown, or for as long as the source's own hint says."""
+        """Note that *flight* failed; everyone rests for the cooldown, or for as long as the source's own hint says, at most an hour."""
         flight.done = True
-        rest = max(self.cooldown, crash.retry_after)
+        rest = max(self.cooldown, min(crash.retry_after, _LONGEST_REST))
         flight.crash = attrs.evolve(crash, retry_after=rest)
         if self.flight is flight:
             self.flight = None
@@ -228,6 +230,6 @@ class Credential:
         held = self.held
         if held is not None and held.renewed and not held.worked and now < self._since + self.cooldown:
             return Refuse(None, self._since + self.cooldown - now)
-        if len(self._flown) == _MOST and now < self._flown[0] + _MINUTE:
+        if len(self._flown) == self.per_minute and now < self._flown[0] + _MINUTE:
             return Refuse(None, self._flown[0] + _MINUTE - now)
         return None

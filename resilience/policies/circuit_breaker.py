@@ -43,6 +43,11 @@ def _row(instance: CircuitBreaker, attribute: attrs.Attribute[Any], value: int |
         raise settings.fail(instance, attribute, value, expected)
 
 
+def _longest(breaker: CircuitBreaker) -> float:
+    # A cooldown that is no number is for its own validator to refuse.
+    return max(60.0, breaker.cooldown) if isinstance(breaker.cooldown, int | float) else 60.0
+
+
 def _max_cooldown(instance: CircuitBreaker, attribute: attrs.Attribute[Any], value: float) -> None:
     settings.positive(instance, attribute, value)
     if value < instance.cooldown:
@@ -83,7 +88,7 @@ class CircuitBreaker:
             still hanging; > 0.  None: any duration will do.
         cooldown: Seconds to stay open before the first probe; > 0.  Each time the circuit opens again they double, until it has been
             closed for a whole window.
-        max_cooldown: What they never exceed; >= cooldown.
+        max_cooldown: What they never exceed; >= cooldown.  60, or *cooldown* where that is longer.
         probes: Attempts let through to find out; all must succeed to close the circuit, the first failure opens it again; >= 1.
         lease: Seconds after which a probe that has not ended no longer holds its place; > 0, and not below *slow_after*.
         throttling: Whether failures by which the peer asks for less count, a 429 among them.  Without it only those count that are
@@ -103,7 +108,7 @@ class CircuitBreaker:
     consecutive: int | None = attrs.field(default=None, validator=_row)
     slow_after: float | None = attrs.field(default=None, validator=_optional(settings.positive))
     cooldown: float = attrs.field(default=5.0, validator=settings.positive)
-    max_cooldown: float = attrs.field(default=60.0, validator=_max_cooldown)
+    max_cooldown: float = attrs.field(default=attrs.Factory(_longest, takes_self=True), validator=_max_cooldown)
     probes: int = attrs.field(default=1, validator=settings.count)
     lease: float = attrs.field(default=30.0, validator=_lease)
     throttling: bool = attrs.field(default=False, validator=settings.flag)

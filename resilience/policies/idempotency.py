@@ -18,7 +18,7 @@ import attrs
 from resilience import settings
 from resilience.call import Call, Keys
 from resilience.env import Env
-from resilience.events import KeyReused, KeyTaken
+from resilience.events import KeyReused
 from resilience.outcome import Failure
 from resilience.policy import Handler
 
@@ -143,11 +143,7 @@ class IdempotencyKey:
 
     def mint(self, call: Call[Any]) -> tuple[str, str]:
         """The key of *call*, and where it is from."""
-        env = call.plan.env
-        minted = _key(call) or (env.unique(16), "minted")
-        if call.started >= env.quiet.until:
-            call.say(KeyTaken, source=minted[1])
-        return minted
+        return _key(call) or (call.plan.env.unique(16), "minted")
 
 
 def _key(call: Call[Any]) -> tuple[str, str] | None:

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
 from typing import Any, ClassVar, TypeVar
 
-import anyio
 import attrs
 
 from resilience import repeating, settings
@@ -22,7 +21,7 @@ from resilience.backend import Waiter
 from resilience.call import Call, forget_running, gave_up, out_of_time
 from resilience.decide.credentials import Crash, Credential, Decision, Flight, Held, Join, Lead, Refuse, Use
 from resilience.env import Env
-from resilience.errors import RefreshFailed
+from resilience.errors import RefreshFailed, Rejected
 from resilience.events import TokenJoined, TokenRefreshed, TokenRefreshFailed
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
 from resilience.policy import Handler
@@ -105,7 +104,6 @@ class RefreshToken:
 
     The source is called with the stale token (None for the first) and returns the new one.  It runs detached from every caller, at most
     once at a time in the whole process, and never through this policy.  A refresh costs no attempt; a call has one, then the 401 is final.
-    No more than four begin in a minute, whatever expires: tokens that live for less than half a minute outrun it.
 
     Args:
         source: Async function from the stale token, or None, to a str or a `Token`.
@@ -113,6 +111,7 @@ class RefreshToken:
         early: Seconds ahead of a known expiry at which to renew, in the background; at most half the token's life.
         timeout: Seconds a refresh may take; after that a waiter may start another.
         cooldown: Seconds of rest after a refresh that failed, or one whose token never worked.
+        per_minute: The most refreshes that begin in a minute, whatever expires; raise it for tokens that live for less than half a minute.
         origins: The origins the token is for; None means that of a call's first request.
 
     Raises:
@@ -126,13 +125,14 @@ class RefreshToken:
     early: float = attrs.field(default=60.0, kw_only=True, validator=settings.seconds)
     timeout: float = attrs.field(default=30.0, kw_only=True, validator=settings.positive)
     cooldown: float = attrs.field(default=15.0, kw_only=True, validator=settings.seconds)
+    per_minute: int = attrs.field(default=4, kw_only=True, validator=settings.count)
     origins: frozenset[str] | None = attrs.field(default=None, kw_only=True, converter=_origins, validator=_no_path)
     _credential: Credential = attrs.field(init=False, repr=False)
     _lock: threading.Lock = attrs.field(init=False, repr=False, factory=threading.Lock)
     _given: list[Token] = attrs.field(init=False, repr=False, factory=list[Token])
 
     def __attrs_post_init__(self) -> None:
-        credential = Credential(self.timeout + _GRACE, self.early, self.cooldown)
+        credential = Credential(self.timeout + _GRACE, self.early, self.cooldown, self.per_minute)
         if self.token is not None:
             credential.held = held = Held(self.token.value, 0, owner=credential)
             if self.token.expires_in is not None:
@@ -162,6 +162,7 @@ class RefreshToken:
                 held.worked = True
                 return outcome
             if outcome.verdict.action is not Action.REFRESH_TOKEN:
+                held.worked = held.worked or _accepted(outcome)
                 return outcome
             return await self._repair(call, outcome, held, inner, env)
 
@@ -199,11 +200,13 @@ class RefreshToken:
             repeating.remember(call, failure)
             call.credential = held = newer
             call.renewals += 1
+            tried = call.attempt
             outcome = await inner(call)
-            if type(outcome) is not Failure:
-                held.worked = True
-                return outcome
-            if outcome.verdict.action is not Action.REFRESH_TOKEN:
+            if type(outcome) is not Failure or outcome.verdict.action is not Action.REFRESH_TOKEN:
+                if call.attempt == tried and type(outcome) is Failure and isinstance(outcome.error, Rejected):
+                    # Refused by a policy of ours further in: no attempt, and no reason to hide what led there.
+                    return gave_up(call, failure, "rejected")
+                held.worked = held.worked or _accepted(outcome)
                 return outcome
             failure = outcome
         return failure
@@ -222,11 +225,9 @@ class RefreshToken:
                 # Before anything is awaited: a flight that its leader, cancelled meanwhile, never started would keep all others waiting.
                 self._launch(ours, call, env)
             if failure is not None and not paid:
-                await call.discard(failure)
-                if env.cancellation_pending(call.cancels):
-                    # Letting go swallowed a native cancellation.  That of a scope arrives here.
-                    await anyio.sleep(0)  # noqa: ASYNC115 - anyio.lowlevel would have to be loaded for it
-                    return gave_up(call, failure, "cancelled")
+                barred = await call.let_go(failure)
+                if barred is not None:
+                    return gave_up(call, failure, barred)
             if isinstance(decision, Refuse):
                 return _refused(call, decision.crash or Crash("cooling_down"), decision.retry_after, fresh=False)
             if isinstance(decision, Use):
@@ -350,6 +351,13 @@ def _refused(call: Call[Any], crash: Crash, retry_after: float, *, fresh: bool) 
     error.__cause__ = crash.error
     signal = Signal(crash.status, crash.code, retry_after=retry_after, phase=Phase.NOT_SENT, raised=RefreshFailed)
     return Failure(_FAILED, signal, error)
+
+
+def _accepted(outcome: object) -> bool:
+    """Whether the peer has taken the token: by a success, or by refusing the request for another reason."""
+    if type(outcome) is not Failure:
+        return True
+    return outcome.signal.status is not None and outcome.verdict.blames is Blame.CALLER
 
 
 def _barred(call: Call[Any], failure: Failure) -> str | None:

@@ -7,7 +7,6 @@ import inspect
 import math
 from typing import Any, ClassVar, TypeVar, get_args
 
-import anyio
 import attrs
 
 from resilience import repeating, settings
@@ -75,14 +74,11 @@ class Retry:
                 decision = self._decide(call, outcome, env)
                 if isinstance(decision, GiveUp):
                     return gave_up(call, outcome, decision.reason)
-                await call.discard(outcome)
-                # Letting go may have taken time ...
-                if decision.delay >= call.remaining:
-                    return gave_up(call, outcome, "deadline")
-                # ... and may have swallowed a native cancellation.  That of a scope arrives here.
-                if env.cancellation_pending(call.cancels):
-                    await anyio.sleep(0)  # noqa: ASYNC115 - anyio.lowlevel would have to be loaded for it
-                    return gave_up(call, outcome, "cancelled")
+                barred = await call.let_go(outcome)
+                if barred is None and decision.delay >= call.remaining:
+                    barred = "deadline"  # letting go took time
+                if barred is not None:
+                    return gave_up(call, outcome, barred)
                 call.say(RetryScheduled, outcome, delay=decision.delay, delay_source=decision.source)
                 await env.sleep(decision.delay)
                 if call.remaining <= 0:  # overslept

@@ -14,9 +14,15 @@ from resilience.decide.credentials import Crash, Credential, Flight, Held, Join,
 
 
 def credential(
-    token: str | None = "old", *, worked: bool = False, lease: float = 30.0, early: float = 60.0, cooldown: float = 15.0
+    token: str | None = "old",
+    *,
+    worked: bool = False,
+    lease: float = 30.0,
+    early: float = 60.0,
+    cooldown: float = 15.0,
+    per_minute: int = 4,
 ) -> Credential:
-    made = Credential(lease, early, cooldown)
+    made = Credential(lease, early, cooldown, per_minute)
     if token is not None:
         made.held = Held(token, 0, owner=made, worked=worked)
     return made
@@ -120,6 +126,25 @@ def test_a_hint_of_the_source_prolongs_the_rest() -> None:
 
     assert isinstance(made.ask(39.9, 0), Refuse)
     assert isinstance(made.ask(40.0, 0), Lead)
+
+
+def test_a_hint_of_the_source_is_obeyed_for_an_hour_at_most() -> None:
+    """D3: a year would be an outage of our own making."""
+    made = credential()
+    told = made.crashed(led(made, 0.0), Crash("failed", retry_after=31_536_000.0), 0.0)
+
+    assert 3600.0 == told.retry_after
+    assert isinstance(made.ask(3600.0, 0), Lead)
+
+
+def test_tokens_that_live_briefly_may_be_given_more_flights_a_minute() -> None:
+    made = credential(per_minute=6)
+    for generation in range(6):
+        held = made.land(led(made, generation * 1.0, generation), "t", None, generation * 1.0)
+        assert held is not None
+        held.worked = True
+
+    assert isinstance(made.ask(6.0, 6), Refuse)
 
 
 def test_a_flight_that_crashes_after_its_lease_does_not_trouble_the_next() -> None:

@@ -207,3 +207,9 @@ def test_nothing_in_the_table_leads_to_an_endless_wait() -> None:
     tables: list[Any] = [http.RULES.by_code, http.RULES.by_kind, http.RULES.by_status, http.RULES.by_error]
 
     assert all(verdict.action in Action and verdict.rule.startswith("http: ") for table in tables for verdict in table.values())
+
+
+def test_the_peers_own_word_is_about_the_same_request_not_one_with_a_new_token() -> None:
+    for word in ("true", "false"):
+        expired = httpx2.Response(401, headers={"x-should-retry": word})
+        assert Action.REFRESH_TOKEN is http.RULES.classify(read(expired)).action

@@ -1052,7 +1052,7 @@ class TestSettings:
         ("message", "settings"),
         [
             (r"failure_ratio: expected a ratio in \(0, 1\], got 1.01", {"failure_ratio": 1.01}),
-            (r"max_cooldown: expected >= cooldown \(120\), got 60.0", {"cooldown": 120}),
+            (r"max_cooldown: expected >= cooldown \(120\), got 60\.0", {"cooldown": 120, "max_cooldown": 60.0}),
             (r"lease: expected >= slow_after \(31.0\), got 30.0", {"slow_after": 31.0}),
             (
                 r"consecutive: expected more, or failure_ratio=1: failure_ratio=0.5 and minimum=10 can never matter beside it, got 1",
@@ -1091,3 +1091,8 @@ class TestSettings:
     def test_settings_have_names(self) -> None:
         with pytest.raises(TypeError):
             CircuitBreaker(0.5)  # type: ignore[call-arg]
+
+
+def test_a_long_cooldown_alone_is_its_own_longest() -> None:
+    assert 120 == CircuitBreaker(cooldown=120).max_cooldown
+    assert 60 == CircuitBreaker(cooldown=7).max_cooldown

@@ -17,6 +17,7 @@ import pytest
 from resilience import (
     AttemptTimedOut,
     AttemptTimeout,
+    CircuitBreaker,
     Deadline,
     DeadlineExceeded,
     Engine,
@@ -31,7 +32,7 @@ from resilience import (
 from resilience.dialects import callmissed
 from resilience.env import Env
 from resilience.events import CallFailedFast, RetryGaveUp, TokenJoined, TokenRefreshed, TokenRefreshFailed
-from resilience.testing import World
+from resilience.testing import World, script
 
 pytestmark = pytest.mark.anyio
 
@@ -530,6 +531,33 @@ async def test_late_news_of_a_lost_flight_does_not_replace_a_newer_token(world: 
 
     assert "bots" == await e.call(api.bots)
     assert "new-2" == api.seen[-1]
+
+
+async def test_a_token_that_was_taken_but_whose_request_was_not_has_worked(world: World) -> None:
+    """D6: a 404 says that the token was fine."""
+    api = Api(world, lasts=0)
+    e = engine(world, api.login)
+    answers = script(EXPIRED, Response(404), EXPIRED, "ok")
+
+    assert Response(404) == await e.call(answers)
+    assert "ok" == await e.call(answers)
+    assert 2 == len(api.logins)
+
+
+async def test_a_circuit_that_opened_during_the_refresh_does_not_hide_the_401(world: World) -> None:
+    """A rejection never hides the failure that led there."""
+    breaker = CircuitBreaker()
+
+    async def login(stale: str | None) -> str:
+        breaker.isolate()
+        return "new-1"
+
+    api = Api(world)
+    e = engine(world, login, breaker)
+
+    assert EXPIRED == await e.call(api.bots)
+    assert 1 == api.requests
+    assert ["rejected"] == [event.reason for event in world.told(RetryGaveUp)]
 
 
 async def test_two_engines_with_one_refresh_policy_share_the_token(world: World) -> None:
