@@ -277,6 +277,7 @@ class Call(Generic[T]):
         """
         self._id = earlier.id
         self.minted = earlier.minted
+        self.key_taken = earlier.key_taken
         self.started = earlier.started
         self.end_by(earlier.ends, earlier.limit)
         self.attempt = earlier.attempt

@@ -45,16 +45,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 _RIDE: Final = "resilience.ride"
+_HOME: Final = "resilience.home"
 _DRAINED: Final = "resilience.drained"
 
 _DRAIN_SECONDS = 1.0
 _DRAIN_SHARE = 0.9  # of the time left: a known status must not be lost to a body that hangs
 _CLOSE_SECONDS = 1.0
 _SLACK = 0.01  # seconds by which the client's own timeouts come after ours, which can say whose they are
+_MOST_KEPT = 16 * 2**20  # bytes of a failed response, packed or unpacked: nobody reads more, and a body may have no end
 _CODINGS = 4  # content codings on top of one another that are undone
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 _FAILED = 400  # RFC 9110, 15: from here on the request was not fulfilled
 _UPGRADED = 101
+_UNAUTHORISED = frozenset({401, 407})
 # RFC 9110, 15.4.4: "see other" may answer a request that was carried out, and clients treat 300 to 302 alike.
 _SEE_OTHER = range(300, 304)
 
@@ -93,23 +96,41 @@ class Ride:
         call: The call; under a transport, that of the latest hop.
         home: The origin of the first request.
         until: When the present attempt is cut, in the engine's seconds.
-        left: The request whose redirect may carry the ride on.  A weak reference: the request holds the ride.
+        sent: Under a transport, the requests that were hops of it; None before the first is done.  Weak: the requests hold the ride.
+        refused: Whether its latest response asks for credentials.
+        minted: The key to begin with, where the ride is a second go at what was refused for want of credentials.
     """
 
-    __slots__ = ("adapter", "body", "call", "home", "left", "until")
+    __slots__ = ("adapter", "body", "call", "home", "minted", "refused", "sent", "until")
 
     def __init__(self, adapter: Adapter) -> None:
         self.adapter = adapter
         self.call: Call[Any] = cast("Call[Any]", None)
         self.home = ""
         self.until = math.inf
-        self.left: weakref.ref[Any] | None = None
+        self.sent: weakref.WeakSet[Any] | None = None
+        self.refused = False
+        self.minted: tuple[str, str] | None = None
         self.body: _Once | None = None
 
-    def board(self, call: Call[Any], origin: str) -> None:
+    def goes_on_with(self, request: Any) -> bool:
+        """Whether *request* is the next hop; one that was a hop already is a new wish when it is sent once more."""
+        if self.sent is None or request in self.sent:
+            return False
+        self.sent.add(request)
+        return True
+
+    def may_go_on(self, request: Any) -> None:
+        """Travel with *request* to what comes after it."""
+        self.sent = weakref.WeakSet() if self.sent is None else self.sent
+        self.sent.add(request)
+        request.extensions = {**request.extensions, _RIDE: self}
+
+    def board(self, call: Call[Any], home: str) -> None:
         """Begin a call, or go on with it after a redirect."""
-        if self.left is None:
-            self.home = origin
+        if self.sent is None:
+            self.home = home
+            call.minted = self.minted
         else:
             call.follow(self.call)
         self.call = call
@@ -390,21 +411,31 @@ class Adapter:
         if stream:
             self._hand_out(response, ride.call)
         elif drained is not None and not _is_loaded(response):
-            await self._finish(response, drained, ride.call)
+            await self._finish(response, drained, ride)
         return response
 
     async def handle(self, request: Any, transport: Any) -> Any:
         """Run one request of a client that we are the transport of, as one call or as the next hop of one."""
         self._check(request)
-        ride = request.extensions.get(_RIDE)
-        if not isinstance(ride, Ride) or ride.adapter is not self or ride.left is None or ride.left() is request:
-            ride = Ride(self)  # the very same request once more is a new wish, not a redirect
+        earlier = self._ride_of(request)
+        if earlier is not None and earlier.goes_on_with(request):
+            ride = earlier
+        else:
+            ride = Ride(self)
+            if earlier is not None and earlier.refused:
+                # An auth flow tries again.  What an attempt before the refusal may have done must not be done under another key.
+                ride.minted = earlier.call.minted
         response = await self._engine.call(self._single, ride, request, transport)
         self._hand_out(response, ride.call)
-        if response.has_redirect_location:
-            ride.left = weakref.ref(request)
-            request.extensions = {**request.extensions, _RIDE: ride}
+        ride.refused = response.status_code in _UNAUTHORISED
+        if ride.refused or response.has_redirect_location:
+            ride.may_go_on(request)
         return response
+
+    def _ride_of(self, request: Any) -> Ride | None:
+        """The ride of ours that *request* was a hop of, or that a redirect handed on to it."""
+        ride = request.extensions.get(_RIDE)
+        return ride if isinstance(ride, Ride) and ride.adapter is self else None
 
     def _check(self, request: Any) -> None:
         known = self._library.http
@@ -458,7 +489,7 @@ class Adapter:
                 del headers[name]  # the caller's own, which clients would hand on
             if request.method not in _SAFE:
                 call.key_taken = False  # what is done there is done without a key
-        elif key is not None:
+        elif key:  # an empty one protects nobody
             call.adopt_key(key)
         elif request.method in call.key_methods:
             headers[name] = call.take_key()
@@ -468,6 +499,8 @@ class Adapter:
             if not call.withheld:
                 headers["Authorization"] = f"Bearer {token}"
         extensions = {name: value for name, value in request.extensions.items() if name != _RIDE}
+        if origin != ride.home:
+            extensions[_HOME] = ride.home  # an engine further in must know, too, that this is somewhere else
         if call.ends < math.inf or ride.until < math.inf:
             extensions["timeout"] = self._timeouts(extensions.get("timeout"), ride)
         return self._copy(request, headers, extensions, ride)
@@ -507,19 +540,29 @@ class Adapter:
         # A place of ours, where `resilience.reading` looks for a body.
         response._body = _decoded(b"".join(drained.parts), response.headers.get("content-encoding", ""))  # noqa: SLF001
 
-    async def _finish(self, response: Any, drained: _Drained, call: Call[Any]) -> None:
-        """Read what is left of a failed response that was not repeated, for a caller who does not stream."""
-        await self._closing(response, functools.partial(drained.fill, math.inf, call.remaining, _CLOSE_SECONDS, self._read_timeout))
+    async def _finish(self, response: Any, drained: _Drained, ride: Ride) -> None:
+        """Read what is left of a failed response that was not repeated, as far as 16 MiB, for a caller who does not stream."""
+        left = max(0.0, min(ride.until, ride.call.ends) - self.env.now())
+        await self._closing(response, functools.partial(drained.fill, _MOST_KEPT, left, _CLOSE_SECONDS, self._read_timeout))
+        with contextlib.suppress(Exception), self.env.cutoff(_CLOSE_SECONDS, shield=True):
+            await drained.let_go(self._lost)
         await self._load(response, drained)
 
     async def _load(self, response: Any, drained: _Drained) -> None:
-        """Let the response have its content: as much of it as came.  Its status says more than what became of the rest."""
+        """
+        Let the response have its content: as much of it as came, packed as it came where it cannot be unpacked, or would have no end.
+
+        Its status says more than what became of the rest.
+        """
         drained.error = None
-        try:
-            await response.aread()
-        except Exception:  # noqa: BLE001 - not encoded as it claims, for one
-            response._content = b"".join(drained.parts)  # noqa: SLF001 - where the client keeps it, and `resilience.reading` looks for it
-            await response.aclose()
+        raw = b"".join(drained.parts)
+        bomb = len(_decoded(raw, response.headers.get("content-encoding", ""), _MOST_KEPT)) > _MOST_KEPT
+        with contextlib.suppress(Exception):  # not encoded as it claims, for one
+            if not bomb:
+                await response.aread()
+                return
+        response._content = raw  # noqa: SLF001 - where the client keeps it, and `resilience.reading` looks for it
+        await response.aclose()
 
     async def _closing(self, response: Any, read: Callable[[], Awaitable[Any]]) -> None:
         """Run *read*; where it fails or is cut short, close the response."""
@@ -558,7 +601,12 @@ class Adapter:
         call.peer = origin = _origin(url)
         call.label = f"{request.method} {url.netloc.decode('ascii', 'replace')}"  # a path may hold secrets, and labels are logged
         call.closer = self._discard
-        ride.board(call, origin)
+        ride.board(call, self._home_of(request, origin))
+
+    def _home_of(self, request: Any, origin: str) -> str:
+        """Where *request* set out: it may be what a redirect led to, followed by the caller's hand or by an engine around this one."""
+        ride = self._ride_of(request)
+        return cast("str", request.extensions.get(_HOME, origin)) if ride is None else ride.home
 
     def _translate(self, call: Call[Any], error: ResilienceError) -> ResilienceError:
         """An error of ours as one of the client's family; of a kind that has no twin, as it is."""
@@ -610,9 +658,9 @@ def _is_loaded(response: Any) -> bool:
     return hasattr(response, "_content")
 
 
-def _decoded(raw: bytes, header: str) -> bytes:
+def _decoded(raw: bytes, header: str, most: int = LARGEST) -> bytes:
     """
-    A body with its content codings undone, as far as 64 KiB and one byte: enough to be read, or to be seen to be too long for that.
+    A body with its content codings undone, as far as *most* bytes and one: enough to be read, or to be seen to be too long for that.
 
     A coding that is not known here, or was not applied as the header claims, is left as it is.
     """
@@ -620,7 +668,7 @@ def _decoded(raw: bytes, header: str) -> bytes:
     for coding in reversed(codings[-_CODINGS:]):
         for window in _WINDOWS.get(coding, ()):
             with contextlib.suppress(zlib.error):
-                raw = zlib.decompressobj(window).decompress(raw, LARGEST + 1)
+                raw = zlib.decompressobj(window).decompress(raw, most + 1)
                 break
         else:
             break

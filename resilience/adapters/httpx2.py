@@ -77,6 +77,7 @@ class ResilientClient(httpx2.AsyncClient):
 
     The body of a response is read inside the attempt, so that one cut short counts as a failure, unless the caller streams it.  A streamed
     body goes on being bounded by the call's deadline.  A failing response is returned as it came, once no attempt is left.
+    Of its body 16 MiB are kept, and one that would unpack to more stays packed; who wants it whole streams it.
 
     The request goes out as a copy.  It carries the call's idempotency key, where its method asks for one and it has none of its own, and
     the token of a `RefreshToken`, in place of any ``Authorization`` of the client's or the caller's: a credential that the policy renews is

@@ -14,8 +14,8 @@ import anyio.lowlevel
 import attrs
 import pytest
 
-from resilience import CircuitBreaker, Deadline, Engine, IdempotencyKey, Retry, read
-from resilience.adapters._httpx import _decoded
+from resilience import AttemptTimeout, CircuitBreaker, Deadline, Engine, IdempotencyKey, Retry, read
+from resilience.adapters._httpx import _MOST_KEPT, _decoded
 from resilience.demo.faults import Answer
 from resilience.demo.serve import Server
 from resilience.dialects import callmissed
@@ -156,6 +156,51 @@ async def test_a_large_failure_that_stays_arrives_whole(over: Any, desk: Any, od
 
     assert [body, body] == [response.content, content]
     assert [404, 404] == [response.status_code, streamed.status_code]
+
+
+@half_read
+async def test_a_failure_that_never_ends_is_cut_off_and_keeps_its_status(lib: Any, desk: Any, odd: Any) -> None:
+    """Without any limit of time, and in memory that has one."""
+
+    def play(peer: Any, request: bytes) -> None:
+        peer.send(b"HTTP/1.1 404 None\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while True:
+                peer.connection.sendall(bytes(LARGEST))
+
+    server = odd(play)
+    async with lib.client(engine(desk)) as client:
+        response = await client.get(server.url)
+
+    assert 404 == response.status_code
+    assert _MOST_KEPT <= len(response.content) < 2 * _MOST_KEPT
+
+
+async def test_a_failure_that_would_unpack_without_end_stays_packed(lib: Any, desk: Any, odd: Any) -> None:
+    """A kilobyte, packed twice, may fill any memory, and no deadline cuts short what unpacks it."""
+    bomb = gzip.compress(gzip.compress(bytes(4 * _MOST_KEPT), mtime=0), mtime=0)
+    server = odd(lambda peer, request: peer.answer(404, bomb, content_encoding="gzip, gzip"))
+    async with lib.client(engine(desk)) as client:
+        response = await client.get(server.url)
+
+    assert (404, bomb) == (response.status_code, response.content)
+
+
+@half_read
+async def test_an_attempt_s_limit_bounds_what_is_read_of_its_failure(lib: Any, desk: Any, odd: Any) -> None:
+    """Beyond the first 64 KiB, too, and with no deadline to do it."""
+
+    def play(peer: Any, request: bytes) -> None:
+        peer.send(b"HTTP/1.1 404 None\r\ncontent-length: 1000000\r\n\r\n" + bytes(LARGEST))
+        peer.gone()
+
+    server = odd(play)
+    hasty = Engine([AttemptTimeout(20)], rules=callmissed.RULES, env=desk.sped_up(50))
+    async with lib.client(hasty, timeout=None) as client:
+        with anyio.fail_after(5):
+            response = await client.get(server.url)
+
+    assert (404, LARGEST) == (response.status_code, len(response.content))
 
 
 async def test_a_failure_whose_body_hangs_keeps_its_status(lib: Any, desk: Any, odd: Any) -> None:

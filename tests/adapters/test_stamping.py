@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -109,6 +110,23 @@ async def test_a_key_that_the_caller_set_counts_without_a_policy_too(over: Any, 
 
     assert 200 == response.status_code
     assert 2 == len(server.requests)
+
+
+@pytest.mark.parametrize("policies", [[Retry()], [IdempotencyKey(), Retry()]])
+async def test_an_empty_key_of_the_caller_s_is_none(over: Any, lib: Any, desk: Any, odd: Any, policies: list[Any]) -> None:
+    """D4: a variable that was not set must not make a payment repeatable."""
+
+    def play(peer: Any, request: bytes) -> None:
+        peer.answer(200) if len(peer.odd.requests) > 1 else peer.connection.close()
+
+    server = odd(play)
+    async with over(Engine(policies, env=desk.env)) as client:
+        with contextlib.suppress(lib.http.TransportError):
+            await client.post(server.url, headers={"Idempotency-Key": ""})
+
+    keys = {line for request in server.requests for line in request.lower().split(b"\r\n") if line.startswith(b"idempotency-key")}
+    assert (len(policies), 1) == (len(server.requests), len(keys))
+    assert (len(policies) > 1) == (keys != {b"idempotency-key: "})
 
 
 async def test_without_a_key_an_answer_that_got_lost_is_not_asked_for_again(over: Any, lib: Any, desk: Any, server: Server) -> None:
@@ -268,6 +286,30 @@ async def test_a_redirect_to_another_origin_carries_neither_key_nor_token(over: 
     assert [1, {token: 1}] == [len(counts.by_key), counts.by_credential]
 
 
+async def test_a_redirect_that_the_caller_follows_by_hand_carries_neither_elsewhere(over: Any, desk: Any, odd: Any) -> None:
+    """However often: the client strips its own credentials from such a request, so that it may be sent without a thought."""
+    away = odd(lambda peer, request: peer.answer(200))
+    home = odd(lambda peer, request: peer.answer(307, location=away.url))
+    async with over(engine(desk, "s3cret")) as client:
+        response = await client.post(home.url, json=BODY)
+        for request in (response.next_request, response.next_request, (await client.send(response.next_request)).request):
+            await client.send(request)
+
+    assert 4 == len(away.requests)
+    assert not any(b"s3cret" in request or b"idempotency-key" in request.lower() for request in away.requests)
+
+
+async def test_an_engine_in_a_transport_under_one_in_a_client_knows_another_origin_too(lib: Any, desk: Any, odd: Any) -> None:
+    away = odd(lambda peer, request: peer.answer(200))
+    home = odd(lambda peer, request: peer.answer(307, location=away.url))
+    inner = lib.adapter.ResilientTransport(engine(desk, "s3cret"))
+    async with lib.client(Engine(env=desk.env), transport=inner, follow_redirects=True) as client:
+        await client.post(home.url, json=BODY)
+
+    assert [True, False] == [b"s3cret" in request for request in (*home.requests, *away.requests)]
+    assert [True, False] == [b"idempotency-key" in request.lower() for request in (*home.requests, *away.requests)]
+
+
 @pytest.mark.parametrize("policies", [[IdempotencyKey(), Retry()], [Retry()]])
 async def test_a_key_that_the_caller_set_goes_to_no_other_origin_either(over: Any, lib: Any, desk: Any, odd: Any, policies: Any) -> None:
     """And what is done there is done without a key, so that it is done once."""
@@ -340,6 +382,23 @@ async def test_a_request_once_redirected_is_a_new_call_when_it_is_sent_again(ove
             await client.send(request)
 
     assert [1, 1] == list(server.settle().by_key.values())
+
+
+async def test_so_is_one_that_was_redirected_twice_and_the_one_that_this_led_to(over: Any, desk: Any, odd: Any) -> None:
+    """A replayed key would have the peer leave the new wish undone, and the old deadline is over."""
+
+    def play(peer: Any, request: bytes) -> None:
+        peer.answer(200) if b" /2 " in request else peer.answer(307, location="/2" if b" /1 " in request else "/1")
+
+    server = odd(play)
+    async with over(engine(desk, "t"), follow_redirects=True) as client:
+        request = client.build_request("POST", server.url, json=BODY)
+        response = await client.send(request)
+        await client.send(request)
+        await client.send(response.request)
+
+    keys = [line for each in server.requests for line in each.lower().split(b"\r\n") if line.startswith(b"idempotency-key")]
+    assert [3, 3, 1] == [keys.count(key) for key in dict.fromkeys(keys)]
 
 
 async def test_hops_share_the_call_s_repeats_and_its_time(lib: Any, desk: Any, server: Server) -> None:
@@ -451,3 +510,24 @@ async def test_what_an_auth_flow_asks_on_its_own_account_carries_neither_key_nor
 
     assert 201 == response.status_code
     assert [(None, False), (token, True)] == [(seen.credential, seen.key is not None) for seen in server.settle().seen]
+
+
+async def test_what_an_auth_flow_sends_again_keeps_its_key(over: Any, lib: Any, desk: Any, odd: Any) -> None:
+    """D4: before it was refused, an attempt may have done the work."""
+
+    class Renewing(lib.http.Auth):  # type: ignore[misc]
+        def auth_flow(self, request: Any) -> Any:
+            response = yield request
+            if response.status_code == 401:
+                yield request
+
+    def play(peer: Any, request: bytes) -> None:
+        peer.connection.close() if len(peer.odd.requests) == 1 else peer.answer(401 if len(peer.odd.requests) == 2 else 200)
+
+    server = odd(play)
+    async with over(Engine([IdempotencyKey(), Retry()], env=desk.env), auth=Renewing()) as client:
+        assert 200 == (await client.post(server.url, json=BODY)).status_code
+        assert 200 == (await client.post(server.url, json=BODY)).status_code
+
+    keys = [line for each in server.requests for line in each.lower().split(b"\r\n") if line.startswith(b"idempotency-key")]
+    assert [3, 1] == [keys.count(key) for key in dict.fromkeys(keys)]
