@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import gc
 import inspect
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
@@ -363,6 +362,5 @@ async def test_a_call_that_nobody_awaits_is_told_by_the_interpreter_and_by_nobod
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         Engine().call(function, "never")  # type: ignore[unused-coroutine]  # the mistake
-        gc.collect()
 
     assert [RuntimeWarning] == [warning.category for warning in said]

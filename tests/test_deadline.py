@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resilience import (
@@ -339,6 +339,7 @@ limits = st.floats(0.05, 5.0)
 
 
 class TestWhateverTheSchedule:
+    @settings(max_examples=60)
     @given(
         deadline=limits,
         attempt=limits,

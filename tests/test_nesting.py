@@ -226,6 +226,7 @@ class TestRepeats:
 
 
 class TestWhateverTheTree:
+    @pytest.mark.parametrize("anyio_backend", ["asyncio"], scope="module")  # loops count alike
     @settings(max_examples=40)
     @given(
         attempts=st.integers(1, 5),

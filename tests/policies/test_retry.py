@@ -279,6 +279,7 @@ class TestHints:
 
         assert (1, [], ["hint"]) == (fetch.calls, world.slept, reasons(world))
 
+    @one_loop
     @given(hint=st.floats(0, 70), backoff=st.floats(0, 20), draw=st.floats(0, 0.99))
     async def test_whatever_the_numbers_an_accepted_one_is_waited_for(self, hint: float, backoff: float, draw: float) -> None:
         """B26."""
