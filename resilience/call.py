@@ -162,6 +162,7 @@ class Call(Generic[T]):
     delays: dict[bool, tuple[int, float]] | None = None  # throttled or not: retries so far, and the latest delay
     repeats: int = 0  # by this call, and by calls inside it that share its allowance
     refreshed: frozenset[int] = frozenset()  # credentials renewed on this call's account, by id
+    key_told: bool = False  # whether the log knows that the key was taken
     _id: str | None = None
     _operation: str | None = None
     _ordinals: dict[tuple[int, str], tuple[int, int]] | None = None  # the next one, and the task that took the last
@@ -247,11 +248,10 @@ class Call(Generic[T]):
             LookupError: The engine has no `IdempotencyKey` policy.
         """
         key = self.peek_key()
-        if not self.key_taken:
-            self.key_taken = True
-            env = self.plan.env
-            if self.started >= env.quiet.until and self.minted is not None:
-                self.say(KeyTaken, source=self.minted[1])
+        self.key_taken = True
+        if self.started >= self.plan.env.quiet.until and self.minted is not None and not self.key_told:
+            self.key_told = True
+            self.say(KeyTaken, source=self.minted[1])
         return key
 
     def peek_key(self) -> str:
@@ -276,7 +276,7 @@ class Call(Generic[T]):
         It has the same id, key, clock and deadline, and what *earlier* left of repeats and refreshes.  The hop itself is no repeat.
         """
         self._id = earlier.id
-        self.minted = earlier.minted
+        self.minted, self.key_told = earlier.minted, earlier.key_told
         self.key_taken = earlier.key_taken
         self.started = earlier.started
         self.end_by(earlier.ends, earlier.limit)
