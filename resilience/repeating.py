@@ -59,15 +59,16 @@ def repeatable_from_outside(call: Call[Any], failure: Failure | None = None) -> 
 
 def _harmless(call: Call[Any], failure: Failure | None, key_header: str | None) -> bool:
     """Whether the request, as far as it is known, may be sent twice: by method, dialect, or a key header the caller set without us."""
-    request = None if failure is None else request_of(failure.value if failure.error is None else failure.error)
-    if request is None:
-        request = call.seen or request_meant(call.fn, call.args, call.kwargs)
+    # What is asked for is what a repeat would send; the failure may be about a hop that a redirect led to.
+    asked = request_meant(call.fn, call.args, call.kwargs)
+    met = None if failure is None else request_of(failure.value if failure.error is None else failure.error)
     method, path = call.plan.method or call.method, call.path
-    if request is not None:
-        method = method or request.method
-        path = path or request.path
-        if key_header is not None and (request.header(key_header) or "").strip():
-            return True
+    for request in (asked, met or call.seen):
+        if request is not None:
+            method = method or request.method
+            path = path or request.path
+            if key_header is not None and (request.header(key_header) or "").strip():
+                return True
     if method is None or method.upper() in _IDEMPOTENT:
         return True
     creates_nothing = call.plan.rules.creates_nothing

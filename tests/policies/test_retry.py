@@ -457,6 +457,14 @@ class TestSafety:
         assert calls == method.calls
         assert ("ok" if calls > 1 else "AttemptTimedOut") in (outcome, type(outcome).__name__)
 
+    async def test_what_a_clients_method_is_asked_for_comes_before_what_a_redirect_led_to(self, world: World) -> None:
+        """The POST was answered with "see other"; what got lost is the answer to the GET that followed."""
+        post = script(ReadTimeout(GET))
+        post.__name__ = "post"
+
+        assert isinstance(await outcome_of(Engine([Retry()], env=world.env).call(post, "/orders")), ReadTimeout)
+        assert ["unsafe"] == reasons(world)
+
     async def test_what_an_earlier_attempt_told_is_remembered(self, world: World) -> None:
         """A cut attempt knows nothing of its request, but the one before it did."""
         refused = httpx.ConnectError("refused", request=httpx.Request("POST", "https://api.example/"))
