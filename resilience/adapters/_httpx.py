@@ -22,16 +22,15 @@ import contextlib
 import functools
 import math
 import weakref
-import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 import attrs
 
+from resilience.adapters._bodies import Drained, Once, close_both, decoded
 from resilience.backend import was_cut
 from resilience.call import Call, out_of_time
 from resilience.engine import Engine
-from resilience.env import Env
 from resilience.errors import ResilienceError
 from resilience.history import keep_history
 from resilience.outcome import Failure
@@ -53,7 +52,6 @@ _DRAIN_SHARE = 0.9  # of the time left: a known status must not be lost to a bod
 _CLOSE_SECONDS = 1.0
 _SLACK = 0.01  # seconds by which the client's own timeouts come after ours, which can say whose they are
 _MOST_KEPT = 16 * 2**20  # bytes of a failed response, packed or unpacked: nobody reads more, and a body may have no end
-_CODINGS = 4  # content codings on top of one another that are undone
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 _FAILED = 400  # RFC 9110, 15: from here on the request was not fulfilled
 _UPGRADED = 101
@@ -111,7 +109,7 @@ class Ride:
         self.sent: weakref.WeakSet[Any] | None = None
         self.refused = False
         self.minted: tuple[str, str] | None = None
-        self.body: _Once | None = None
+        self.body: Once | None = None
 
     def goes_on_with(self, request: Any) -> bool:
         """Whether *request* is the next hop; one that was a hop already is a new wish when it is sent once more."""
@@ -139,104 +137,6 @@ class Ride:
         """Begin an attempt."""
         cutoff = self.call.cutoff
         self.until = math.inf if cutoff == math.inf else now() + cutoff
-
-
-class _Once:
-    """
-    A request body that can be read only once.
-
-    It lets itself be read once, so that what is left of a body is never taken for all of it.  A request that failed before its body was
-    touched may still be repeated.
-    """
-
-    def __init__(self, stream: Any, consumed: type[Exception]) -> None:
-        self.stream = stream
-        self.touched = False
-        self._consumed = consumed
-
-    def __aiter__(self) -> Any:
-        if self.touched:
-            raise self._consumed
-        self.touched = True
-        return self.stream.__aiter__()
-
-
-class _Drained:
-    """
-    The body of a failed response: what was read of it, then the rest.
-
-    Attributes:
-        parts: What was read, as it came over the wire.
-        over: Whether there is no more to come.
-        error: What reading on ends in, once; None for the body's own end.
-    """
-
-    def __init__(self, stream: Any, env: Env) -> None:
-        self.parts: list[bytes] = []
-        self.over = False
-        self.error: Exception | None = None
-        self._stream = stream
-        self._rest: Any = stream.__aiter__()
-        self._env = env
-        self._next = 0
-        self._closed = False
-
-    async def fill(self, most: float, seconds: float, closing: float, late: Callable[[], Exception]) -> None:
-        """
-        Read on until there are *most* bytes, for at most *seconds*, and close what is over.
-
-        A failure to do so is kept for whoever reads on.  Closing may take as long as *closing*, whoever cancels.
-        """
-        if self.over:
-            return
-        size = sum(map(len, self.parts))
-        scope = self._env.cutoff(seconds)
-        try:
-            with scope:
-                while size < most:
-                    part = await anext(self._rest)
-                    self.parts.append(part)
-                    size += len(part)
-                return
-        except StopAsyncIteration:
-            pass
-        except Exception as error:  # noqa: BLE001 - the status stands, whatever became of the body
-            self.error = error.with_traceback(None)  # which holds this frame, which holds us
-        if scope.cancelled_caught:
-            self.error = late()
-        self.over = True
-        with contextlib.suppress(Exception), self._env.cutoff(closing, shield=True):
-            await self.aclose()
-
-    async def let_go(self, lost: Callable[[], Exception]) -> None:
-        """Free the connection; what was read stays."""
-        if not self.over:
-            self.over = True
-            self.error = lost()
-        await self.aclose()
-
-    def __aiter__(self) -> _Drained:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if self._next < len(self.parts):
-            self._next += 1
-            return self.parts[self._next - 1]
-        if self.error is not None:
-            error, self.error = self.error, None  # raised and kept, it would hold this frame, which holds us
-            try:
-                raise error
-            finally:
-                del error
-        if self.over:
-            raise StopAsyncIteration
-        return cast("bytes", await anext(self._rest))
-
-    async def aclose(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
-        await _close_both(self._rest, self._stream)
 
 
 class _Bounded:
@@ -281,15 +181,7 @@ class _Bounded:
             del cause  # its traceback holds this frame
 
     async def aclose(self) -> None:
-        await _close_both(self._rest, self._stream)
-
-
-async def _close_both(rest: Any, stream: Any) -> None:
-    """Close an iterator, where it is one that can be closed, and the stream that it came from."""
-    close = getattr(rest, "aclose", None)
-    if close is not None:
-        await close()
-    await stream.aclose()
+        await close_both(self._rest, self._stream)
 
 
 class _Hops:
@@ -322,8 +214,8 @@ class Library:
     http: Any
     twins: Mapping[type[ResilienceError], type[ResilienceError]]
     # The client asks for its own stream class by isinstance.
-    once: type[_Once] = attrs.field(init=False)
-    drained: type[_Drained] = attrs.field(init=False)
+    once: type[Once] = attrs.field(init=False)
+    drained: type[Drained] = attrs.field(init=False)
     bounded: type[_Bounded] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -331,7 +223,7 @@ class Library:
             raise ImportError(
                 f"{self.http.__name__} {self.http.__version__} is not known here: there is no place left to stamp requests at"
             )
-        for kind in (_Once, _Drained, _Bounded):
+        for kind in (Once, Drained, _Bounded):
             name = kind.__name__.strip("_").lower()
             object.__setattr__(self, name, type(kind.__name__, (kind, self.http.AsyncByteStream), {}))
 
@@ -507,7 +399,7 @@ class Adapter:
 
     def _copy(self, request: Any, headers: Any, extensions: dict[str, Any], ride: Ride) -> Any:
         stream = request.stream
-        if not isinstance(stream, _Once) and isinstance(stream, self._library.http.AsyncByteStream) and not self._library.rewinds(stream):
+        if not isinstance(stream, Once) and isinstance(stream, self._library.http.AsyncByteStream) and not self._library.rewinds(stream):
             if ride.body is None or ride.body.stream is not stream:
                 ride.body = self._library.once(stream, self._library.http.StreamConsumed)
             stream = ride.body
@@ -538,9 +430,9 @@ class Adapter:
         reading, closing = min(_DRAIN_SECONDS, _DRAIN_SHARE * left), min(_CLOSE_SECONDS, (1 - _DRAIN_SHARE) * left)
         await drained.fill(LARGEST, reading, closing, self._read_timeout)
         # A place of ours, where `resilience.reading` looks for a body.
-        response._body = _decoded(b"".join(drained.parts), response.headers.get("content-encoding", ""))  # noqa: SLF001
+        response._body = decoded(b"".join(drained.parts), response.headers.get("content-encoding", ""))  # noqa: SLF001
 
-    async def _finish(self, response: Any, drained: _Drained, ride: Ride) -> None:
+    async def _finish(self, response: Any, drained: Drained, ride: Ride) -> None:
         """Read what is left of a failed response that was not repeated, as far as 16 MiB, for a caller who does not stream."""
         left = max(0.0, min(ride.until, ride.call.ends) - self.env.now())
         await self._closing(response, functools.partial(drained.fill, _MOST_KEPT, left, _CLOSE_SECONDS, self._read_timeout))
@@ -548,7 +440,7 @@ class Adapter:
             await drained.let_go(self._lost)
         await self._load(response, drained)
 
-    async def _load(self, response: Any, drained: _Drained) -> None:
+    async def _load(self, response: Any, drained: Drained) -> None:
         """
         Let the response have its content: as much of it as came, packed as it came where it cannot be unpacked, or would have no end.
 
@@ -556,7 +448,7 @@ class Adapter:
         """
         drained.error = None
         raw = b"".join(drained.parts)
-        bomb = len(_decoded(raw, response.headers.get("content-encoding", ""), _MOST_KEPT)) > _MOST_KEPT
+        bomb = len(decoded(raw, response.headers.get("content-encoding", ""), _MOST_KEPT)) > _MOST_KEPT
         with contextlib.suppress(Exception):  # not encoded as it claims, for one
             if not bomb:
                 await response.aread()
@@ -580,7 +472,7 @@ class Adapter:
         if not isinstance(response, self._library.http.Response):
             return
         drained = response.extensions.get(_DRAINED)
-        if isinstance(drained, _Drained):
+        if isinstance(drained, Drained):
             await drained.let_go(self._lost)
         else:
             await response.aclose()
@@ -656,24 +548,3 @@ def _normal_origins(url: Callable[[str], Any], origins: frozenset[str]) -> froze
 def _is_loaded(response: Any) -> bool:
     """Whether the whole body is in memory already, as that of a stand-in transport's response is."""
     return hasattr(response, "_content")
-
-
-def _decoded(raw: bytes, header: str, most: int = LARGEST) -> bytes:
-    """
-    A body with its content codings undone, as far as *most* bytes and one: enough to be read, or to be seen to be too long for that.
-
-    A coding that is not known here, or was not applied as the header claims, is left as it is.
-    """
-    codings = [coding for part in header.lower().split(",") if (coding := part.strip()) not in {"", "identity"}]
-    for coding in reversed(codings[-_CODINGS:]):
-        for window in _WINDOWS.get(coding, ()):
-            with contextlib.suppress(zlib.error):
-                raw = zlib.decompressobj(window).decompress(raw, most + 1)
-                break
-        else:
-            break
-    return raw
-
-
-# RFC 9110, 8.4.1: "deflate" is the zlib format, and by a widespread mistake the bare one.
-_WINDOWS: Final[dict[str, tuple[int, ...]]] = {"gzip": (31,), "deflate": (15, -15)}
