@@ -151,8 +151,8 @@ def _key(call: Call[Any]) -> tuple[str, str] | None:
     plan = call.plan
     if plan.key is not None:
         plan.uses += 1
-        if plan.uses > 1:
-            call.say(KeyReused)
+        if plan.uses > 1 and (call.parent is None or call.parent.attempt == 1):
+            call.say(KeyReused)  # and not because the call around it is being repeated
         return plan.key, "given"
     label = plan.operation or (f"{call.method} {call.path}" if call.method and call.path else None)
     if plan.key_from is not None:

@@ -115,6 +115,20 @@ async def test_a_fixed_key_that_serves_a_second_call_is_warned_of(world: World) 
     assert ["key.reused"] == world.names("key.reused")
 
 
+async def test_a_fixed_key_sent_again_by_a_repeat_of_the_call_around_is_in_order(world: World) -> None:
+    payments = Payments("paid", "paid")
+    view = engine(world).using(key="order-42")
+    outcomes = script(ConnectionError(), "done")
+
+    async def pay_and_tell() -> object:
+        await view.call(payments.pay)
+        return await outcomes()
+
+    assert "done" == await Engine([Retry()], env=world.env, name="outer").call(pay_and_tell)
+    assert ["order-42", "order-42"] == payments.keys
+    assert [] == world.names("key.reused")
+
+
 async def test_a_key_from_business_data_is_the_same_in_every_process(world: World) -> None:
     payments = Payments("paid")
     await engine(world).using(operation="charge", key_from=("order", 42)).call(payments.pay)
