@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,12 @@ hypothesis.settings.load_profile("ci" if IN_CI else "default")
 without_uvloop = pytest.mark.skipif(
     importlib.util.find_spec("uvloop") is None and not IN_CI, reason="uvloop does not exist for this platform"
 )
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector what lives as long as the session: many tests ask it for garbage, and each would look through all of that."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
