@@ -50,6 +50,7 @@ _DRAINED: Final = "resilience.drained"
 _DRAIN_SECONDS = 1.0
 _DRAIN_SHARE = 0.9  # of the time left: a known status must not be lost to a body that hangs
 _CLOSE_SECONDS = 1.0
+_HEADWAY = 0.9  # of an attempt's limit: by then the client says itself that it never got as far as sending, which blames no peer
 _SLACK = 0.01  # seconds by which the client's own timeouts come after ours, which can say whose they are
 _MOST_KEPT = 16 * 2**20  # bytes of a failed response, packed or unpacked: nobody reads more, and a body may have no end
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
@@ -93,21 +94,25 @@ class Ride:
     Attributes:
         call: The call; under a transport, that of the latest hop.
         home: The origin of the first request.
+        base: That of the client's ``base_url``, if it has one: whose token it is, where its policy does not say.
         until: When the present attempt is cut, in the engine's seconds.
         sent: Under a transport, the requests that were hops of it; None before the first is done.  Weak: the requests hold the ride.
         refused: Whether its latest response asks for credentials.
+        inner: What an engine in a transport further in would have travel on to the next hop.
         minted: The key to begin with, where the ride is a second go at what was refused for want of credentials.
     """
 
-    __slots__ = ("adapter", "body", "call", "home", "minted", "refused", "sent", "until")
+    __slots__ = ("adapter", "base", "body", "call", "home", "inner", "minted", "refused", "sent", "until")
 
-    def __init__(self, adapter: Adapter) -> None:
+    def __init__(self, adapter: Adapter, base: str = "") -> None:
         self.adapter = adapter
+        self.base = base
         self.call: Call[Any] = cast("Call[Any]", None)
         self.home = ""
         self.until = math.inf
         self.sent: weakref.WeakSet[Any] | None = None
         self.refused = False
+        self.inner: Ride | None = None
         self.minted: tuple[str, str] | None = None
         self.body: Once | None = None
 
@@ -135,6 +140,7 @@ class Ride:
 
     def begin(self, now: Callable[[], float]) -> None:
         """Begin an attempt."""
+        self.inner = None
         cutoff = self.call.cutoff
         self.until = math.inf if cutoff == math.inf else now() + cutoff
 
@@ -287,7 +293,7 @@ class Adapter:
 
     # The two seams.
 
-    async def send(self, request: Any, send: Callable[..., Awaitable[Any]], *, stream: bool) -> Any:
+    async def send(self, request: Any, send: Callable[..., Awaitable[Any]], *, stream: bool, base_url: Any) -> Any:
         """
         Run a client's ``send`` as one call.
 
@@ -295,9 +301,10 @@ class Adapter:
             request: The caller's; it stays as it is.
             send: The client's own, taking a request and ``stream``.
             stream: Whether the caller reads the body; else it belongs to the attempt.
+            base_url: The client's.
         """
         self._check(request)
-        ride = Ride(self)
+        ride = Ride(self, _origin(base_url) if base_url.host else "")
         response = await self._engine.call(self._attempt, ride, request, send, stream)
         drained = response.extensions.get(_DRAINED)
         if stream:
@@ -356,11 +363,13 @@ class Adapter:
     async def hop(self, ride: Ride, request: Any, transport: Any) -> Any:
         """Send one request, stamped; drain its response if it reports a failure."""
         call = ride.call
+        stamped = self._stamped(request, ride)
         try:
-            response = await transport.handle_async_request(self._stamped(request, ride))
+            response = await transport.handle_async_request(stamped)
         finally:
             if ride.body is not None and ride.body.touched:
                 call.replayable = False
+        ride.inner = stamped.extensions.get(_RIDE)
         if response.status_code >= _FAILED:
             if not _is_loaded(response) and isinstance(response.stream, self._library.http.AsyncByteStream):
                 await self._closing(response, functools.partial(self._drain, response, ride))
@@ -387,10 +396,12 @@ class Adapter:
             headers[name] = call.take_key()
         token = call.token
         if token is not None:
-            call.withheld = origin not in ({ride.home} if call.origins is None else self._origins(call.origins))
+            call.withheld = origin not in ({ride.base or ride.home} if call.origins is None else self._origins(call.origins))
             if not call.withheld:
                 headers["Authorization"] = f"Bearer {token}"
         extensions = {name: value for name, value in request.extensions.items() if name != _RIDE}
+        if ride.inner is not None:
+            extensions[_RIDE] = ride.inner
         if origin != ride.home:
             extensions[_HOME] = ride.home  # an engine further in must know, too, that this is somewhere else
         if call.ends < math.inf or ride.until < math.inf:
@@ -413,8 +424,9 @@ class Adapter:
         limits: dict[str, float | None] = dict(cast("Mapping[str, float | None]", own)) if isinstance(own, Mapping) else {}
         now = self.env.now()
         of_call = max(0.0, ride.call.ends - now) + _SLACK
-        of_attempt = min(of_call, max(0.0, ride.until - now) + _SLACK)
-        for name, left in (("connect", of_attempt), ("pool", of_attempt), ("write", of_attempt), ("read", of_call)):
+        of_attempt = max(0.0, ride.until - now)
+        before = min(of_call, _HEADWAY * of_attempt)
+        for name, left in (("pool", before), ("connect", before), ("write", min(of_call, of_attempt + _SLACK)), ("read", of_call)):
             limit = limits.get(name)
             if left < math.inf:
                 limits[name] = left if limit is None else min(limit, left)

@@ -112,7 +112,7 @@ class RefreshToken:
         timeout: Seconds a refresh may take; after that a waiter may start another.
         cooldown: Seconds of rest after a refresh that failed, or one whose token never worked.
         per_minute: The most refreshes that begin in a minute, whatever expires; raise it for tokens that live for less than half a minute.
-        origins: The origins the token is for; None means that of a call's first request.
+        origins: The origins the token is for; None means that of the client's base URL, if it has one, else of a call's first request.
 
     Raises:
         ValueError: A setting out of its range.

@@ -122,9 +122,41 @@ async def timeouts(lib: Any, over: Any, desk: Any, own: Any, *policies: Any) -> 
 
 async def test_no_timeout_of_the_client_is_longer_than_the_time_left(lib: Any, over: Any, desk: Any) -> None:
     assert [
-        {"connect": 3.0, "read": 5.0, "write": 3.0, "pool": 3.0},
-        {"connect": 3.0, "read": 4.0, "write": 3.0, "pool": 3.0},
+        {"connect": 2.7, "read": 5.0, "write": 3.0, "pool": 2.7},
+        {"connect": 2.7, "read": 4.0, "write": 3.0, "pool": 2.7},
     ] == await timeouts(lib, over, desk, None, Deadline(5), AttemptTimeout(3))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_an_attempt_s_limit_makes_no_fault_of_the_peer_s_of_a_pool_that_is_used_up(
+    over: Any, lib: Any, desk: Any, odd: Any, method: str
+) -> None:
+    """A crowd of our own must not open the circuit of a peer that is well; and what was never sent may be sent again."""
+
+    def play(peer: Any, request: bytes) -> None:
+        peer.odd.over.wait(0.05)
+        peer.answer(200)
+
+    server = odd(play)
+    breaker = CircuitBreaker(consecutive=1, failure_ratio=1)
+    hurried = Engine([Retry(attempts=2), breaker, AttemptTimeout(0.4)], env=desk.env)
+    limits = lib.http.Limits(max_connections=1)
+    transport = lib.http.AsyncHTTPTransport(verify=False, trust_env=False, limits=limits)
+    async with over(hurried, transport=transport, timeout=60) as client:
+        outcomes: list[object] = []
+
+        async def one() -> None:
+            try:
+                outcomes.append((await client.request(method, server.url)).status_code)
+            except lib.http.PoolTimeout as error:
+                outcomes.append([tried.phase for tried in history(error)])
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(30):
+                tasks.start_soon(one)
+
+    assert {"200", "['not_sent', 'not_sent']"} == {str(outcome) for outcome in outcomes}
+    assert "closed" == breaker.era(server.url)
 
 
 async def test_a_shorter_timeout_of_the_client_s_own_stays(lib: Any, over: Any, desk: Any) -> None:

@@ -310,6 +310,23 @@ async def test_an_engine_in_a_transport_under_one_in_a_client_knows_another_orig
     assert [True, False] == [b"idempotency-key" in request.lower() for request in (*home.requests, *away.requests)]
 
 
+async def test_an_engine_in_a_transport_under_one_in_a_client_has_one_key_for_all_hops(lib: Any, desk: Any, odd: Any) -> None:
+    """D4: the first attempt's answer got lost, the second was sent elsewhere."""
+
+    def play(peer: Any, request: bytes) -> None:
+        hops = len(peer.odd.requests)
+        peer.connection.close() if hops == 1 else peer.answer(307, location="/2") if hops == 2 else peer.answer(200)
+
+    server = odd(play)
+    inner = lib.adapter.ResilientTransport(Engine([IdempotencyKey(), Retry()], env=desk.env))
+    async with lib.client(Engine(env=desk.env), transport=inner, follow_redirects=True) as client:
+        for _ in range(2):
+            assert 200 == (await client.post(server.url, json=BODY)).status_code
+
+    keys = [line for each in server.requests for line in each.lower().split(b"\r\n") if line.startswith(b"idempotency-key")]
+    assert [3, 1] == [keys.count(key) for key in dict.fromkeys(keys)]
+
+
 @pytest.mark.parametrize("policies", [[IdempotencyKey(), Retry()], [Retry()]])
 async def test_a_key_that_the_caller_set_goes_to_no_other_origin_either(over: Any, lib: Any, desk: Any, odd: Any, policies: Any) -> None:
     """And what is done there is done without a key, so that it is done once."""
@@ -531,3 +548,21 @@ async def test_what_an_auth_flow_sends_again_keeps_its_key(over: Any, lib: Any, 
 
     keys = [line for each in server.requests for line in each.lower().split(b"\r\n") if line.startswith(b"idempotency-key")]
     assert [3, 1] == [keys.count(key) for key in dict.fromkeys(keys)]
+
+
+async def test_a_token_stays_at_the_base_url_of_its_client(lib: Any) -> None:
+    """A signed link to somebody else's storage needs no token of ours, and must not have it."""
+    seen: dict[str, str | None] = {}
+
+    def answer(request: Any) -> Any:
+        seen[request.url.host] = request.headers.get("Authorization")
+        return lib.http.Response(200)
+
+    engine = Engine([RefreshToken(lambda stale: "new", token="t")])
+    async with lib.client(engine, base_url="https://api.example", transport=lib.http.MockTransport(answer)) as http:
+        await http.get("/bots")
+        await http.get("https://storage.example/file?signature=1")
+    async with lib.client(engine, transport=lib.http.MockTransport(answer)) as http:
+        await http.get("https://first.example/")
+
+    assert {"api.example": "Bearer t", "storage.example": None, "first.example": "Bearer t"} == seen
