@@ -82,7 +82,8 @@ class ResilientClient(httpx2.AsyncClient):
     The request goes out as a copy.  It carries the call's idempotency key, where its method asks for one and it has none of its own, and
     the token of a `RefreshToken`, in place of any ``Authorization`` of the client's or the caller's: a credential that the policy renews is
     the one that counts.  No origin but that of the first request gets them, redirects included; a token is for the origin of ``base_url``,
-    where there is one, unless `RefreshToken.origins` says otherwise.  A body that can be read only once, such as an async generator, is sent once; after that the call is not repeated.
+    where there is one, unless `RefreshToken.origins` says otherwise.  A body that can be read only once, such as an async generator, is
+    sent once; after that the call is not repeated.
 
     Events name a request by method and host; a path may hold secrets.
 
