@@ -59,6 +59,7 @@ _UPGRADED = 101
 _UNAUTHORISED = frozenset({401, 407})
 # RFC 9110, 15.4.4: "see other" may answer a request that was carried out, and clients treat 300 to 302 alike.
 _SEE_OTHER = range(300, 304)
+_NOTHING_DONE = frozenset({307, 308, *range(400, 500)})
 
 
 # Signatures
@@ -97,12 +98,13 @@ class Ride:
         base: That of the client's ``base_url``, if it has one: whose token it is, where its policy does not say.
         until: When the present attempt is cut, in the engine's seconds.
         sent: Under a transport, the requests that were hops of it; None before the first is done.  Weak: the requests hold the ride.
+        answered: Whether the present attempt had an answer that does not say that nothing was done.
         refused: Whether its latest response asks for credentials.
         inner: What an engine in a transport further in would have travel on to the next hop.
         minted: The key to begin with, where the ride is a second go at what was refused for want of credentials.
     """
 
-    __slots__ = ("adapter", "base", "body", "call", "home", "inner", "minted", "refused", "sent", "until")
+    __slots__ = ("adapter", "answered", "base", "body", "call", "home", "inner", "minted", "refused", "sent", "until")
 
     def __init__(self, adapter: Adapter, base: str = "") -> None:
         self.adapter = adapter
@@ -111,6 +113,7 @@ class Ride:
         self.home = ""
         self.until = math.inf
         self.sent: weakref.WeakSet[Any] | None = None
+        self.answered = False
         self.refused = False
         self.inner: Ride | None = None
         self.minted: tuple[str, str] | None = None
@@ -141,6 +144,7 @@ class Ride:
     def begin(self, now: Callable[[], float]) -> None:
         """Begin an attempt."""
         self.inner = None
+        self.answered = False
         cutoff = self.call.cutoff
         self.until = math.inf if cutoff == math.inf else now() + cutoff
 
@@ -346,7 +350,13 @@ class Adapter:
     async def _attempt(self, ride: Ride, request: Any, send: Callable[..., Awaitable[Any]], stream: bool) -> Any:
         ride.begin(self.env.now)
         copy = self._copy(request, request.headers, {**request.extensions, _RIDE: ride}, ride)
-        response = await send(copy, stream=True)
+        try:
+            response = await send(copy, stream=True)
+        except Exception:
+            if ride.answered and not repeatable(ride.call):
+                # A hook's error, say, about a request of its own: that this was "never sent" does not undo what was answered before it.
+                ride.call.unsafe_inside = True
+            raise
         if stream:
             return response
         drained = response.extensions.get(_DRAINED)
@@ -370,6 +380,7 @@ class Adapter:
             if ride.body is not None and ride.body.touched:
                 call.replayable = False
         ride.inner = stamped.extensions.get(_RIDE)
+        ride.answered = ride.answered or response.status_code not in _NOTHING_DONE
         if response.status_code >= _FAILED:
             if not _is_loaded(response) and isinstance(response.stream, self._library.http.AsyncByteStream):
                 await self._closing(response, functools.partial(self._drain, response, ride))

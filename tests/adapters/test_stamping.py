@@ -497,6 +497,26 @@ async def test_with_a_key_it_is(lib: Any, desk: Any, odd: Any) -> None:
     assert 1 == len({line for request in home.requests for line in request.lower().split(b"\r\n") if line.startswith(b"idempotency-key")})
 
 
+@pytest.mark.parametrize(("status", "policies", "sent"), [(201, [], 1), (503, [], 1), (429, [], 3), (201, [IdempotencyKey()], 3)])
+async def test_a_post_that_was_answered_is_not_repeated_because_a_hook_s_own_request_never_left(
+    lib: Any, desk: Any, odd: Any, *, status: int, policies: list[Any], sent: int
+) -> None:
+    """D4: a collector of metrics that is down must not charge a card again."""
+    closed = odd(lambda peer, request: None)
+    closed.close()
+    home = odd(lambda peer, request: peer.answer(status))
+
+    async def report(response: Any) -> None:
+        async with lib.http.AsyncClient(verify=False) as collector:
+            await collector.post(closed.url)
+
+    async with lib.client(Engine([*policies, Retry()], env=desk.env), event_hooks={"response": [report]}) as client:
+        with pytest.raises(lib.http.ConnectError):
+            await client.post(home.url, json=BODY)
+
+    assert sent == len(home.requests)
+
+
 async def test_the_breaker_counts_a_hop_against_the_origin_that_failed(lib: Any, desk: Any, odd: Any) -> None:
     """Under a transport each hop has a peer of its own."""
     away = odd(lambda peer, request: peer.answer(503))
