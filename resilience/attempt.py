@@ -21,7 +21,7 @@ from resilience.policy import Handler
 from resilience.reading.shape import READERS, read, response_status
 from resilience.repeating import sealed_behind
 
-__all__ = ["bind"]
+__all__ = ["bind", "empty_frames"]
 
 T = TypeVar("T")
 
@@ -68,6 +68,7 @@ def bind(rules: Rules, env: Env) -> Handler[Any]:
                 value = await brought
         except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
             if was_cut(scope, since):
+                _caught(call, error)
                 return _cut(call, left, rules, env, error)
             if type(error) is TypeError:
                 refuse_misuse(call.fn, call.operation, error, brought)
@@ -77,7 +78,30 @@ def bind(rules: Rules, env: Env) -> Handler[Any]:
     return attempt
 
 
+def empty_frames(call: Call[Any]) -> None:
+    """
+    Empty the frames of ours around the latest error that was caught, those that have ended.
+
+    From CPython 3.12 on an error's traceback keeps not only the frames that it shows but those around them, and theirs, the policies', hold
+    the failure that holds the error: a cycle, and with it all that the operation's frames hold.
+    """
+    error, call.raised = call.raised, None
+    frame = None if error is None or error.__traceback__ is None else error.__traceback__.tb_frame
+    while frame is not None:
+        try:
+            frame.clear()
+        except RuntimeError:  # it is still running, and so are all around it
+            return
+        frame = frame.f_back
+
+
+def _caught(call: Call[Any], error: Exception) -> None:
+    empty_frames(call)
+    call.raised = error
+
+
 def _raised(call: Call[Any], error: Exception, rules: Rules, env: Env) -> Failure:
+    _caught(call, error)
     signal = read(error, wall=env.wall())
     return _noted(call, Failure(rules.classify(signal), signal, error), env)
 

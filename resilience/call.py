@@ -152,6 +152,7 @@ class Call(Generic[T]):
     label: str | None = None  # what an adapter calls the operation where the user gave no name
     replayable: bool = True
     previous: Failure | None = None  # the latest failed attempt
+    raised: Exception | None = None  # the latest exception that an attempt caught
     past: tuple[tuple[object, ...], ...] = ()  # what the history tells: *tries*, but engines further in tell theirs themselves
     capped: bool = False  # whether the last failure was the last that its rule allows
     seen: RequestFacts | None = None  # the request that an earlier attempt was about

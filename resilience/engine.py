@@ -274,6 +274,7 @@ def _succeeded(call: Call[Any], quiet: Quiet) -> None:
     if call.tries:
         call.say(CallRecovered)
         call.previous = None
+        attempt.empty_frames(call)
     elif call.started >= quiet.until:
         call.say(CallSucceeded)
     if call.parent is not None:
@@ -319,6 +320,7 @@ def _over(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> No
     call.args = ()
     call.kwargs = _NO_KWARGS
     call.previous = None
+    attempt.empty_frames(call)
     call.sealed = ()
 
 
