@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from resilience.env import Env
+from resilience.history import behind_of
 from resilience.reading.envelope import LARGEST
 
 __all__ = ["Drained", "Once", "close_both", "decoded"]
@@ -80,7 +81,10 @@ class Drained:
         except StopAsyncIteration:
             pass
         except Exception as error:  # noqa: BLE001 - the status stands, whatever became of the body
-            self.error = error.with_traceback(None)  # which holds this frame, which holds us
+            for one in behind_of(error):
+                if isinstance(one, BaseException):
+                    one.__traceback__ = None  # it holds this frame, which holds us, and from CPython 3.12 on those around it
+            self.error = error
         if scope.cancelled_caught:
             self.error = late()
         self.over = True
