@@ -12,14 +12,26 @@ import attrs
 
 from resilience.call import Call, Sealed
 from resilience.history import behind_of
-from resilience.outcome import Failure
+from resilience.outcome import Failure, Phase
 from resilience.reading.request import request_meant
 from resilience.reading.shape import request_of
 
-__all__ = ["bar", "decided_inside", "remember", "repeatable", "repeatable_from_outside", "sealed_behind"]
+__all__ = ["bar", "decided_inside", "phase_of", "remember", "repeatable", "repeatable_from_outside", "sealed_behind"]
 
 # RFC 9110, 9.2.2: sending them twice intends no more than sending them once.
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+
+def phase_of(call: Call[Any], failure: Failure) -> Phase:
+    """
+    How far the attempt got, as far as *failure* can tell for all of it.
+
+    A plain function that must not be repeated may have done its work before the request that was refused: of more than that one request the
+    failure knows nothing.  An adapter's attempt is one request.
+    """
+    if call.plan.repeatable is False and call.method is None:
+        return Phase.UNKNOWN
+    return failure.signal.phase
 
 
 def repeatable(call: Call[Any], failure: Failure | None = None) -> bool:

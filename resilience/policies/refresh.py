@@ -363,7 +363,7 @@ def _accepted(outcome: object) -> bool:
 def _barred(call: Call[Any], failure: Failure) -> str | None:
     """Why *call* must not be repeated with a newer token; None if it may."""
     reason = repeating.bar(call, failure)
-    if reason is None and failure.signal.phase is Phase.UNKNOWN and not repeating.repeatable(call, failure):
+    if reason is None and repeating.phase_of(call, failure) is Phase.UNKNOWN and not repeating.repeatable(call, failure):
         # A 401 that a redirect led to says nothing about the request before it.
         return "unsafe"
     return reason

@@ -106,6 +106,7 @@ class Retry:
             return GiveUp("schedule")
         delays[verdict.throttled] = retries + 1, backoff
         account = _account(call)
+        phase = repeating.phase_of(call, failure)
         of_rule = sum(row[2] == verdict.rule for row in call.tries)
         call.capped = verdict.attempts is not None and of_rule >= verdict.attempts
         decision = decide(
@@ -114,8 +115,8 @@ class Retry:
             repeats_left=math.inf if account.plan.attempts is None else account.plan.attempts - 1 - account.repeats,
             tries_of_rule=of_rule,
             cap_of_rule=verdict.attempts,
-            phase=signal.phase,
-            repeatable=signal.phase is not Phase.UNKNOWN or repeating.repeatable(call, failure),
+            phase=phase,
+            repeatable=phase is not Phase.UNKNOWN or repeating.repeatable(call, failure),
             backoff=backoff,
             hint=signal.retry_after,
             max_server_delay=self.max_server_delay,

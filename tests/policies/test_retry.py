@@ -373,7 +373,7 @@ class TestSafety:
             ({"method": "POST"}, ConnectionRefusedError(), True),
             ({"repeatable": False}, TimeoutError(), False),
             ({"repeatable": False}, ReadTimeout(GET), False),
-            ({"repeatable": False}, ConnectionRefusedError(), True),
+            ({"repeatable": False}, ConnectionRefusedError(), False),  # it may have done something before that
             ({"repeatable": True}, ReadTimeout(POST), True),
             ({"repeatable": True, "method": "POST"}, TimeoutError(), True),
             ({"repeatable": False, "method": "GET"}, TimeoutError(), False),
@@ -386,6 +386,20 @@ class TestSafety:
         outcome = await outcome_of(Engine([Retry()], env=world.env).using(**settings).call(fetch))
 
         assert ("ok" if repeats else failure) == outcome
+
+    async def test_a_function_that_must_not_be_repeated_is_not_though_its_last_request_never_left(self, world: World) -> None:
+        """D4: it charges, then reports, and the report finds nobody there."""
+        charged = 0
+
+        async def charge_and_report() -> None:
+            nonlocal charged
+            charged += 1
+            raise ConnectionRefusedError
+
+        with pytest.raises(ConnectionRefusedError):
+            await Engine([Retry(attempts=3)], env=world.env).using(repeatable=False).call(charge_and_report)
+
+        assert 1 == charged
 
     async def test_a_key_that_was_taken_makes_a_post_repeatable_and_is_the_same_each_time(self, world: World) -> None:
         keys = []
