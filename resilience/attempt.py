@@ -85,8 +85,8 @@ def empty_frames(call: Call[Any]) -> None:
     From CPython 3.12 on an error's traceback keeps not only the frames that it shows but those around them, and theirs, the policies', hold
     the failure that holds the error: a cycle, and with it all that the operation's frames hold.
     """
-    error, call.raised = call.raised, None
-    frame = None if error is None or error.__traceback__ is None else error.__traceback__.tb_frame
+    traceback, call.caught = call.caught, None
+    frame = None if traceback is None else traceback.tb_frame
     while frame is not None:
         try:
             frame.clear()
@@ -97,7 +97,8 @@ def empty_frames(call: Call[Any]) -> None:
 
 def _caught(call: Call[Any], error: Exception) -> None:
     empty_frames(call)
-    call.raised = error
+    # Not the error, which another task may raise again: its traceback would then begin with the frames of a call that is still waiting.
+    call.caught = error.__traceback__
 
 
 def _raised(call: Call[Any], error: Exception, rules: Rules, env: Env) -> Failure:

@@ -11,6 +11,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Hashable
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
@@ -152,7 +153,7 @@ class Call(Generic[T]):
     label: str | None = None  # what an adapter calls the operation where the user gave no name
     replayable: bool = True
     previous: Failure | None = None  # the latest failed attempt
-    raised: Exception | None = None  # the latest exception that an attempt caught
+    caught: TracebackType | None = None  # the traceback of the latest exception that an attempt caught
     past: tuple[tuple[object, ...], ...] = ()  # what the history tells: *tries*, but engines further in tell theirs themselves
     capped: bool = False  # whether the last failure was the last that its rule allows
     seen: RequestFacts | None = None  # the request that an earlier attempt was about

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
-from resilience import Engine, Retry, history
+from resilience import Constant, Engine, Retry, history
 from resilience.testing import World, script
 
 pytestmark = pytest.mark.anyio
@@ -47,3 +48,18 @@ async def test_a_decision_made_two_engines_further_in_holds_for_all_around(world
     with pytest.raises(ConnectionError, match="wrapped"):
         await outer.call(through_the_middle)
     assert 1 == posted.calls
+
+
+async def test_an_error_that_two_tasks_share_ends_no_call_but_its_own(world: World) -> None:
+    """A future awaited twice raises one instance in both; what the first call lets go of at its end must not be the second's."""
+    got: list[object] = []
+
+    async def late() -> None:
+        await world.sleep(0.5)
+        got.append(await Engine([Retry(backoff=Constant(10))], env=world.env).call(script(GONE, "late")))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(late)
+        got.append(await Engine([Retry(backoff=Constant(1))], env=world.env).call(script(GONE, "early")))
+
+    assert ["early", "late"] == got
