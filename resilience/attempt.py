@@ -7,6 +7,7 @@ It catches once and classifies once; further out, failures are values.  Cancella
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import Any, TypeVar
 
 from resilience.backend import was_cut
@@ -25,6 +26,7 @@ __all__ = ["bind", "empty_frames"]
 
 T = TypeVar("T")
 
+_FRAMES_ARE_KEPT = sys.version_info >= (3, 12)
 _CUT: Any = object()  # stands for the value of what was cut
 
 
@@ -96,6 +98,8 @@ def empty_frames(call: Call[Any]) -> None:
 
 
 def _caught(call: Call[Any], error: Exception) -> None:
+    if not _FRAMES_ARE_KEPT:
+        return
     empty_frames(call)
     # Not the error, which another task may raise again: its traceback would then begin with the frames of a call that is still waiting.
     call.caught = error.__traceback__
