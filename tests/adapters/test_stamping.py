@@ -475,8 +475,8 @@ async def test_a_post_answered_with_see_other_is_not_repeated_because_the_hop_af
 ) -> None:
     """D4: the connection that failed was for the GET; the POST was done."""
     closed = odd(lambda peer, request: None)
-    closed.close()
     home = odd(lambda peer, request: peer.answer(status, location=closed.url))
+    closed.close()
     async with lib.client(Engine([Retry()], env=desk.env), follow_redirects=True) as client:
         with pytest.raises(lib.http.ConnectError):
             await client.post(home.url, json=BODY)
@@ -487,8 +487,8 @@ async def test_a_post_answered_with_see_other_is_not_repeated_because_the_hop_af
 
 async def test_with_a_key_it_is(lib: Any, desk: Any, odd: Any) -> None:
     closed = odd(lambda peer, request: None)
-    closed.close()
     home = odd(lambda peer, request: peer.answer(303, location=closed.url))
+    closed.close()
     async with lib.client(Engine([IdempotencyKey(), Retry()], env=desk.env), follow_redirects=True) as client:
         with pytest.raises(lib.http.ConnectError):
             await client.post(home.url, json=BODY)
@@ -503,8 +503,8 @@ async def test_a_post_that_was_answered_is_not_repeated_because_a_hook_s_own_req
 ) -> None:
     """D4: a collector of metrics that is down must not charge a card again."""
     closed = odd(lambda peer, request: None)
-    closed.close()
     home = odd(lambda peer, request: peer.answer(status))
+    closed.close()
 
     async def report(response: Any) -> None:
         async with lib.http.AsyncClient(verify=False) as collector:
