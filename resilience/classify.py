@@ -1,13 +1,17 @@
 """
 From a signal to a verdict, by a table.
 
-A table is data.  Its entries are looked up from the most specific to the least: code under a status, code, kind, the peer's own word,
-status, status class, exception type, default.  The verdict names the entry that made it.
+A table is data.  Its entries are looked up from the most specific to the least: code under a status, code, a phrase of the message, kind,
+the peer's own word, status, status class, exception type, default.  The verdict names the entry that made it.
+
+A code may be given as a pattern, for families that share a form: ``"08*"`` is PostgreSQL's class of connection exceptions.  A code in full
+comes before any pattern, and of the patterns the longest that matches.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
@@ -17,10 +21,15 @@ from resilience.errors import AttemptTimedOut, ResilienceError
 from resilience.outcome import Action, Blame, Signal, Verdict
 from resilience.reading.peek import names as names_of
 
-__all__ = ["CodeKey", "ErrorKey", "Rules", "StatusKey"]
+__all__ = ["CodeKey", "ErrorKey", "MessageKey", "Rules", "StatusKey"]
 
 CodeKey = str | tuple[int, str]
-"""An error code, or (status, code) where the same code means different things under different statuses."""
+"""
+An error code, or a pattern of codes in which ``*`` stands for any characters; (status, code) where the same code means different things
+under different statuses.
+"""
+MessageKey = str | tuple[int, str]
+"""Words of the peer's message, in any case, for peers that say it nowhere else; or (status, words)."""
 StatusKey = int | str
 """A status, or a whole class of them: ``"5xx"``."""
 ErrorKey = type[BaseException] | str
@@ -62,13 +71,23 @@ def _status(field: str, key: object) -> int:
 
 
 def _code_key(key: object) -> CodeKey:
-    if isinstance(key, str) and key:
+    return _text_or_pair("by_code", key, "code")
+
+
+def _message_key(key: object) -> MessageKey:
+    """Words in lower case."""
+    found = _text_or_pair("by_message", key, "words of the message")
+    return found.lower() if isinstance(found, str) else (found[0], found[1].lower())
+
+
+def _text_or_pair(field: str, key: object, what: str) -> str | tuple[int, str]:
+    if isinstance(key, str) and key.strip(" *"):
         return key
     if issubclass(type(key), tuple):
         parts = cast("tuple[object, ...]", key)
-        if len(parts) == 2 and isinstance(parts[1], str) and parts[1]:  # noqa: PLR2004 - a pair
-            return _status("by_code", parts[0]), parts[1]
-    raise _fail("by_code", key, "expected a code, or (status, code)")
+        if len(parts) == 2 and isinstance(parts[1], str) and parts[1].strip(" *"):  # noqa: PLR2004 - a pair
+            return _status(field, parts[0]), parts[1]
+    raise _fail(field, key, f"expected a {what}, or (status, {what})" if what == "code" else f"expected {what}, or (status, {what})")
 
 
 def _kind_key(key: object) -> str:
@@ -98,6 +117,7 @@ def _names(kind: type[BaseException], family: type[BaseException] = BaseExceptio
 
 _TABLES: Mapping[str, tuple[str, Callable[[object], Any]]] = {
     "by_code": ("code", _code_key),
+    "by_message": ("message", _message_key),
     "by_kind": ("kind", _kind_key),
     "by_status": ("status", _status_key),
     "by_error": ("error", _error_key),
@@ -124,6 +144,20 @@ def _checked_table(name: str, field: str, table: object, *, anew: bool) -> _Chec
             verdict = attrs.evolve(verdict, rule=f"{name}: {word} {_shown(key)}")
         checked[key_of(key)] = verdict
     return checked
+
+
+_Pattern = tuple[re.Pattern[str], int | None, Verdict]
+
+
+def _patterns(table: Table) -> tuple[_Pattern, ...]:
+    """The keys of *table* that stand for many codes, the most specific first: those under a status, then the longest."""
+    found: list[tuple[tuple[bool, int], _Pattern]] = []
+    for key, verdict in table.items():
+        under, code = key if isinstance(key, tuple) else (None, key)
+        if "*" in code:
+            pattern = re.compile(".*".join(map(re.escape, code.split("*"))))
+            found.append(((under is None, -len(code)), (pattern, under, verdict)))
+    return tuple(pattern for _, pattern in sorted(found, key=lambda one: one[0]))
 
 
 def _checked_default(name: str, entry: object, *, anew: bool) -> Verdict:
@@ -155,7 +189,8 @@ class Rules:
 
     Args:
         name: The dialect's name, as verdicts and logs show it.
-        by_code: Error code, or (status, code), to entry.
+        by_code: Error code, pattern of codes, or (status, code), to entry.
+        by_message: Words of the peer's message, or (status, words), to entry.
         by_kind: Family of error to entry.
         by_status: Status, or status class such as ``"5xx"``, to entry.
         by_error: Exception class, or its ``"package.ClassName"``, to entry; bases match too, the nearest wins.
@@ -169,6 +204,7 @@ class Rules:
 
     name: str = attrs.field(validator=_dialect)
     by_code: Table = attrs.field(factory=_Checked)
+    by_message: Table = attrs.field(factory=_Checked)
     by_kind: Table = attrs.field(factory=_Checked)
     by_status: Table = attrs.field(factory=_Checked)
     by_error: Table = attrs.field(factory=_Checked)
@@ -176,10 +212,12 @@ class Rules:
     by_result: Reader | None = attrs.field(default=None, validator=_plain_function)
     creates_nothing: Callable[[str, str], bool] | None = attrs.field(default=None, validator=_plain_function)
     _by_type: dict[type[BaseException], Verdict | None] = attrs.field(init=False, factory=dict[type[BaseException], "Verdict | None"])
+    _patterns: tuple[_Pattern, ...] = attrs.field(init=False, default=())
 
     def __attrs_post_init__(self) -> None:
         for field in _TABLES:
             object.__setattr__(self, field, _checked_table(self.name, field, getattr(self, field), anew=False))
+        object.__setattr__(self, "_patterns", _patterns(self.by_code))
         object.__setattr__(self, "default", _checked_default(self.name, self.default, anew=False))
 
     def extend(
@@ -187,6 +225,7 @@ class Rules:
         name: str,
         *,
         by_code: Mapping[CodeKey, Verdict | Action | str] | None = None,
+        by_message: Mapping[MessageKey, Verdict | Action | str] | None = None,
         by_kind: Mapping[str, Verdict | Action | str] | None = None,
         by_status: Mapping[StatusKey, Verdict | Action | str] | None = None,
         by_error: Mapping[ErrorKey, Verdict | Action | str] | None = None,
@@ -202,7 +241,7 @@ class Rules:
         Raises:
             ValueError: As for the class.
         """
-        given = {"by_code": by_code, "by_kind": by_kind, "by_status": by_status, "by_error": by_error}
+        given = {"by_code": by_code, "by_message": by_message, "by_kind": by_kind, "by_status": by_status, "by_error": by_error}
         tables: dict[str, Any] = {
             field: _Checked(getattr(self, field) | _checked_table(name, field, {} if table is None else table, anew=True))
             for field, table in given.items()
@@ -225,7 +264,9 @@ class Rules:
         code, status = signal.code, signal.status
         found = None
         if code is not None:
-            found = self.by_code.get((status, code)) or self.by_code.get(code)
+            found = self.by_code.get((status, code)) or self.by_code.get(code) or self._by_pattern(status, code)
+        if found is None and self.by_message and signal.message is not None:
+            found = self._by_phrase(status, signal.message.lower())
         if found is None and signal.kind is not None:
             found = self.by_kind.get(signal.kind)
         if found is None and signal.should_retry is not None:
@@ -250,12 +291,26 @@ class Rules:
 
     def _told(self, signal: Signal) -> Verdict:
         """The peer's own word, which keeps what the table knows beside it: the cap, the schedule, the blame."""
-        below = self.classify(attrs.evolve(signal, should_retry=None, code=None, kind=None))
+        below = self.classify(attrs.evolve(signal, should_retry=None, code=None, kind=None, message=None))
         if below.action is Action.REFRESH_TOKEN:
             return below  # the word is about repeating the same request, and this will be another
         action = Action.RETRY if signal.should_retry else Action.FAIL_FAST
         cap = below.attempts if below.action is action else None
         return attrs.evolve(below, action=action, attempts=cap, rule=f"{self.name}: the peer's own word")
+
+    def _by_pattern(self, status: int | None, code: str) -> Verdict | None:
+        fits = (verdict for pattern, under, verdict in self._patterns if under in {None, status} and pattern.fullmatch(code))
+        return next(fits, None)
+
+    def _by_phrase(self, status: int | None, message: str) -> Verdict | None:
+        """The entry whose words are in *message*: one under a status before one without, then the longest."""
+        best, found = (False, 0), None
+        for key, verdict in self.by_message.items():
+            under, words = key if isinstance(key, tuple) else (None, key)
+            rank = (under is not None, len(words))
+            if under in {None, status} and rank > best and words in message:
+                best, found = rank, verdict
+        return found
 
     def _by_class(self, raised: type[BaseException]) -> Verdict | None:
         try:

@@ -90,6 +90,62 @@ class TestPrecedence:
         assert http.RULES.classify(signal) == http.RULES.classify(Signal(503, raised=ConnectionError))
 
 
+class TestPatterns:
+    """PostgreSQL and AWS name their failures by families."""
+
+    RULES = EMPTY.extend(
+        "acme",
+        by_code={"08*": retry(), "0800*": fail_fast(), "08006": refresh_token(), (503, "08*"): fail_fast(), "*Throttl*": retry()},
+        by_status={503: retry()},
+    )
+
+    @pytest.mark.parametrize(
+        ("signal", "rule"),
+        [
+            (Signal(code="08P01"), "acme: code 08*"),
+            (Signal(code="08"), "acme: code 08*"),
+            (Signal(code="08003"), "acme: code 0800*"),
+            (Signal(code="08006"), "acme: code 08006"),
+            (Signal(code="08003", status=503), "acme: code 503 08*"),
+            (Signal(code="RequestThrottledException"), "acme: code *Throttl*"),
+            (Signal(code="x08P01", status=503), "acme: status 503"),
+        ],
+    )
+    def test_a_code_in_full_comes_first_then_the_longest_pattern(self, signal: Signal, rule: str) -> None:
+        assert rule == self.RULES.classify(signal).rule
+
+    def test_all_else_in_a_pattern_stands_for_itself(self) -> None:
+        rules = EMPTY.extend("acme", by_code={"a.b[c]*": retry()})
+
+        assert [Action.RETRY, Action.FAIL_FAST] == [rules.classify(Signal(code=code)).action for code in ("a.b[c]d", "aXbcd")]
+
+
+class TestMessages:
+    """GitHub tells a rate limit from a lack of permission by nothing else."""
+
+    RULES = EMPTY.extend(
+        "acme",
+        by_code={"busy": refresh_token()},
+        by_message={"Rate limit": retry(), (403, "limit"): retry(throttled=True), "secondary rate limit": fail_fast()},
+        by_kind={"family": refresh_token()},
+        by_status={403: fail_fast()},
+    )
+
+    @pytest.mark.parametrize(
+        ("signal", "rule"),
+        [
+            (Signal(status=429, message="API RATE LIMIT exceeded"), "acme: message Rate limit"),
+            (Signal(status=403, message="a secondary rate limit"), "acme: message 403 limit"),
+            (Signal(status=429, message="a Secondary Rate Limit"), "acme: message secondary rate limit"),
+            (Signal(status=429, kind="family", message="rate limit"), "acme: message Rate limit"),
+            (Signal(code="busy", message="rate limit"), "acme: code busy"),
+            (Signal(status=403, message="no such luck"), "acme: status 403"),
+        ],
+    )
+    def test_their_words_are_looked_for_where_the_code_says_nothing(self, signal: Signal, rule: str) -> None:
+        assert rule == self.RULES.classify(signal).rule
+
+
 class TestThePeersOwnWord:
     """``x-should-retry``: the action is the peer's, what else the table knows stays."""
 
@@ -231,6 +287,9 @@ class TestRefused:
             ({"by_code": {(999, "busy"): retry()}}, r"by_code\[999\]: no status"),
             ({"by_code": {("5xx", "busy"): retry()}}, r"by_code\['5xx'\]: no status"),
             ({"by_code": {(429, ""): retry()}}, r"by_code\[\(429, ''\)\]: expected a code"),
+            ({"by_code": {"*": retry()}}, r"by_code\['\*'\]: expected a code"),
+            ({"by_message": {" ": retry()}}, r"by_message\[' '\]: expected words of the message"),
+            ({"by_message": {(5, "limit"): retry()}}, r"by_message\[5\]: no status"),
             ({"by_kind": {5: retry()}}, r"by_kind\[5\]: expected the name"),
             ({"by_kind": {"": retry()}}, r"by_kind\[''\]: expected the name"),
             ({"by_status": {99: retry()}}, r"by_status\[99\]: no status"),

@@ -60,5 +60,5 @@ def test_every_folder_of_modules_is_a_package() -> None:
     assert folders == {path.parent for path in PACKAGE.rglob("__init__.py")}
 
 
-def test_three_libraries_and_no_more_come_with_the_core() -> None:
-    assert ["anyio", "attrs", "structlog"] == sorted(spec.split(">=")[0] for spec in PROJECT["project"]["dependencies"])
+def test_four_libraries_and_no_more_come_with_the_core() -> None:
+    assert ["anyio", "attrs", "http-sf", "structlog"] == sorted(spec.split(">=")[0] for spec in PROJECT["project"]["dependencies"])

@@ -29,7 +29,7 @@ __all__ = ["HINTS", "Hint", "http_date", "retry_after", "sane_seconds", "should_
 _SPACE = " \t"
 _LONGEST = 512  # characters of one field; several dates fit
 # A float holds 15 digits exactly; as seconds, they are thirty million years.
-_DECIMAL = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,30})?")
+_DECIMAL = r"[0-9]{1,15}(?:\.[0-9]{1,30})?"
 
 _DAYS = "Mon Tue Wed Thu Fri Sat Sun".split()
 _MONTHS = {name: number for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), start=1)}
@@ -156,7 +156,7 @@ def _midnight(year: int, month: int, day: int) -> float:
 
 
 def _decimal(value: str) -> float | None:
-    return float(value) if _DECIMAL.fullmatch(value) else None
+    return float(value) if re.fullmatch(_DECIMAL, value) else None
 
 
 def _seconds_or_date(value: str, now: float) -> float | None:

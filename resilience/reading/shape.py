@@ -19,6 +19,7 @@ from resilience.outcome import Phase, Signal
 from resilience.reading.envelope import Envelope, clip, read_envelope
 from resilience.reading.headers import is_headers
 from resilience.reading.hints import retry_after, sane_seconds, should_retry
+from resilience.reading.native import read_native
 from resilience.reading.peek import attribute, is_error, is_group, is_list, is_mapping, item, names, plain_int, status_of, word
 from resilience.reading.phase import leaves_of, phase_of, worst
 from resilience.reading.request import RequestFacts, request_of
@@ -101,6 +102,10 @@ def _read_group(group: BaseExceptionGroup[BaseException], wall: float) -> Signal
 
 
 def _read_error(error: BaseException, wall: float, body: object) -> Signal:
+    native = read_native(error)
+    if native is not None:
+        code = native.code or (_class_name(error) if native.kind is None else None)
+        return attrs.evolve(native, code=code, message=native.message or _message(error), raised=type(error))
     response = attribute(error, "response")
     code = None if _DEPRECATED_CODE.intersection(names(type(error))) else attribute(error, "code")
     status = _first_status(attribute(error, name) for name in _STATUSES) or _response_status(response) or status_of(code)
