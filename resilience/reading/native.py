@@ -15,8 +15,10 @@ from resilience.reading.peek import names
 
 __all__ = ["NATIVE", "read_native"]
 
-NATIVE: Final[dict[str, Callable[[BaseException], Native]]] = {}
-"""``"package.ClassName"`` of an exception, or of a base of it, to its reader; readers never raise."""
+NATIVE: Final[dict[str, Callable[[BaseException], Signal]]] = {}
+"""
+``"package.ClassName"`` of an exception, or of a base of it, to its reader.  Readers never raise; what they do not know, they leave out.
+"""
 
 
 def read_native(error: BaseException) -> Signal | None:
