@@ -146,6 +146,11 @@ def _checked_table(name: str, field: str, table: object, *, anew: bool) -> _Chec
     return checked
 
 
+def _parted(key: CodeKey) -> tuple[int | None, str]:
+    """The status and the text of a key; no status where it has none."""
+    return key if isinstance(key, tuple) else (None, key)
+
+
 _Pattern = tuple[re.Pattern[str], int | None, Verdict]
 
 
@@ -153,7 +158,7 @@ def _patterns(table: Table) -> tuple[_Pattern, ...]:
     """The keys of *table* that stand for many codes, the most specific first: those under a status, then the longest."""
     found: list[tuple[tuple[bool, int], _Pattern]] = []
     for key, verdict in table.items():
-        under, code = key if isinstance(key, tuple) else (None, key)
+        under, code = _parted(key)
         if "*" in code:
             pattern = re.compile(".*".join(map(re.escape, code.split("*"))))
             found.append(((under is None, -len(code)), (pattern, under, verdict)))
@@ -306,7 +311,7 @@ class Rules:
         """The entry whose words are in *message*: one under a status before one without, then the longest."""
         best, found = (False, 0), None
         for key, verdict in self.by_message.items():
-            under, words = key if isinstance(key, tuple) else (None, key)
+            under, words = _parted(key)
             rank = (under is not None, len(words))
             if under in {None, status} and rank > best and words in message:
                 best, found = rank, verdict
