@@ -1,8 +1,8 @@
 """
 What exceptions say that speak no HTTP: a gRPC status, an SQLSTATE, the first word of a Redis reply.
 
-They keep it in places of their own, so each protocol has a module here whose ``read`` makes a `Signal` of an exception, found by the name of
-its class; no client is imported.  What it finds comes before what the exception's attributes seem to say in HTTP's terms.
+They keep it in places of their own, so each protocol has a module here whose ``read`` makes a `Signal` of an exception, found by the name
+of its class; no client is imported.  What it finds comes before what the exception's attributes seem to say in HTTP's terms.
 """
 
 from __future__ import annotations
