@@ -29,7 +29,7 @@ import attrs
 
 from resilience.reading.peek import is_bytes, is_list, is_mapping, is_text, item, plain_int, word
 
-__all__ = ["LARGEST", "Envelope", "clip", "read_envelope"]
+__all__ = ["LARGEST", "Envelope", "clip", "parsed", "read_envelope"]
 
 LARGEST: Final = 65_536
 """The longest body that is parsed, in bytes or characters."""
@@ -73,7 +73,7 @@ def read_envelope(body: object) -> Envelope:
     Returns:
         What was found.  Anything that is none of these, or is broken, or is beyond the bounds, reads as "nothing"; it never raises.
     """
-    top: Any = body if is_mapping(body) else _parsed(body)
+    top: Any = body if is_mapping(body) else parsed(body)
     if is_list(top):
         top = next(filter(is_mapping, top[:_ERRORS]), None)
     if not is_mapping(top):
@@ -89,7 +89,7 @@ def read_envelope(body: object) -> Envelope:
 _NOTHING = Envelope()
 
 
-def _parsed(body: object) -> Any:
+def parsed(body: object) -> Any:
     """The JSON value of a body in bytes or text; None if it is no JSON, or not worth the work."""
     try:
         if is_bytes(body):
