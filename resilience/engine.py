@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import functools
-import math
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
 import attrs
 
-from resilience import attempt, repeating, review
-from resilience.call import Call, Plan, Sealed, begin, get_running, out_of_time, set_running
+from resilience import attempt, review
+from resilience.call import Plan, begin, get_running, out_of_time, set_running
 from resilience.callables import operation_name, refuse_sync
 from resilience.classify import Rules
 from resilience.dialects import http
+from resilience.ending import NO_KWARGS, failed, over, settle_in, succeeded
 from resilience.env import Env
-from resilience.errors import Rejected, ResilienceError
-from resilience.events import CallFailedFast, CallRecovered, CallSucceeded, EngineNested, RetryGaveUp
-from resilience.history import keep_history
-from resilience.log import Quiet
-from resilience.outcome import Action, Failure
+from resilience.outcome import Failure
 from resilience.policies.idempotency import IdempotencyKey
 from resilience.policies.retry import Retry
 from resilience.policy import Handler, Policy
@@ -30,8 +26,6 @@ __all__ = ["Engine"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_NO_KWARGS: dict[str, Any] = {}
 
 
 class Engine:
@@ -226,15 +220,15 @@ class Engine:
             while outer is not None and outer.fn is None:
                 outer = outer.parent
             if outer is not None or not plain:
-                _settle(call, outer, nested)
+                settle_in(call, outer, nested)
             set_running(call)
             try:
                 outcome = out_of_time(call, "before") if call.bounded and call.ends <= call.started else await handler(call)
             except BaseException:
-                _over(call, acted=call.attempt > 0)
+                over(call, acted=call.attempt > 0)
                 raise
             if type(outcome) is Failure:
-                error = _failed(call, outcome)
+                error = failed(call, outcome)
                 if error is None:
                     return outcome.value  # type: ignore[return-value]  # a failing response is what fn returned
                 del outcome
@@ -244,91 +238,13 @@ class Engine:
                     # The error's traceback holds this frame; the frame must not hold the error.
                     del error
             if call.tries or call.started >= quiet.until or call.parent is not None or call.sealed:
-                _succeeded(call, quiet)
+                succeeded(call, quiet)
             call.fn = None
             call.args = ()
-            call.kwargs = _NO_KWARGS
+            call.kwargs = NO_KWARGS
             return outcome  # type: ignore[no-any-return]  # the handler's value is fn's
 
         return run
-
-
-def _settle(call: Call[Any], outer: Call[Any] | None, nested: set[str]) -> None:
-    """Put on *call* what is not the same for every call: what the one around it allows, what its view adds."""
-    plan = call.plan
-    if outer is not None:
-        call.parent = outer
-        if outer.ends < math.inf:
-            call.end_by(outer.ends, outer.limit)
-        if outer.engine not in nested:
-            nested.add(outer.engine)
-            call.say(EngineNested, outer=outer.engine)
-    if plan.deadline is not None:
-        call.end_by(call.started + plan.deadline, plan.deadline)
-    if plan.prepare is not None:
-        plan.prepare(call)
-
-
-def _succeeded(call: Call[Any], quiet: Quiet) -> None:
-    """Say so where it is of interest, and forget what led there."""
-    if call.tries:
-        call.say(CallRecovered)
-        call.previous = None
-        attempt.empty_frames(call)
-    elif call.started >= quiet.until:
-        call.say(CallSucceeded)
-    if call.parent is not None:
-        _tell_outer(call, acted=True)
-    call.sealed = ()
-
-
-def _failed(call: Call[Any], failure: Failure) -> Exception | None:
-    """End *call* with *failure*: say so, leave history and final decision on it; the error to raise, if there is one."""
-    error = failure.error
-    if call.plan.translate is not None and isinstance(error, ResilienceError) and error.__traceback__ is None:
-        # Never raised yet: it is this engine's own, not one that came out of the operation.
-        error = call.plan.translate(call, error)
-    if call.final is None:
-        action = failure.verdict.action
-        inside = repeating.decided_inside(call, failure)
-        if inside is not None:
-            call.final = inside  # by an engine further in, which has said so
-        elif isinstance(error, Rejected):
-            call.final = "rejected"  # the policy that refused has said so
-        elif action is Action.RETRY:
-            call.say(RetryGaveUp, failure, reason="attempts", retry_after=failure.signal.retry_after)
-        else:
-            call.say(CallFailedFast, failure)
-            if action is Action.FAIL_FAST or call.credential is not None:
-                call.final = "failed_fast"
-    came: object = failure.value if error is None else error
-    keep_history(came, call.past)
-    if call.parent is not None:
-        # Not on the error itself: the same one may be raised again by a later call, which has every right to be repeated.  That the
-        # attempts are used up decides nothing, for the repeats are shared; that a rule allows no more does.
-        decided = "" if call.final is None or (call.final == "attempts" and not call.capped) else call.final
-        call.parent.sealed = (*call.parent.sealed[-15:], Sealed(came, call.parent.attempt, decided, call.past))
-    _over(call, acted=any(row[6] == "unknown" for row in call.tries), failure=failure)
-    return error
-
-
-def _over(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> None:
-    """End *call* in any way but plain success."""
-    if call.parent is not None:
-        _tell_outer(call, acted=acted, failure=failure)
-    call.fn = None
-    call.args = ()
-    call.kwargs = _NO_KWARGS
-    call.previous = None
-    attempt.empty_frames(call)
-    call.sealed = ()
-
-
-def _tell_outer(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> None:
-    """Let the call around *call* know if a repeat of it would do again what was done in here."""
-    outer = call.parent
-    if outer is not None and (acted or call.unsafe_inside) and not repeating.repeatable_from_outside(call, failure):
-        outer.unsafe_inside = True
 
 
 def _checked_policies(policies: Sequence[Policy]) -> tuple[Policy, ...]:
