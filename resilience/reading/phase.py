@@ -9,8 +9,8 @@ This is the word of the *last* thing that was tried.  A client that repeats or r
 retries off, and see `resilience.reading.shape.read` for redirects.
 
 Sources, as installed and read in 2026: httpcore's and httpcore2's backends and pools, httpx ``_transports/default.py``, aiohttp
-``client.py`` and ``connector.py``, requests ``adapters.py``, urllib3 ``connectionpool.py``, psycopg ``connection_async.py``, asyncpg
-``exceptions``, CPython's socket and ssl.
+``client.py`` and ``connector.py``, requests ``adapters.py``, urllib3 ``connectionpool.py``, botocore ``httpsession.py`` and
+``eventstream.py``, psycopg ``connection_async.py``, asyncpg ``exceptions``, CPython's socket and ssl.
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ _NOT_SENT = frozenset(
         "urllib3.EmptyPoolError",
         "requests.ConnectTimeout",
         "requests.ProxyError",
+        # botocore hides what urllib3 raised.  A timeout of the TLS handshake is a ReadTimeoutError there, so that one is not listed.
+        "botocore.EndpointConnectionError",
+        "botocore.ConnectTimeoutError",
+        "botocore.ProxyConnectionError",
+        "botocore.CredentialRetrievalError",  # comes before the request is signed
         "psycopg.ConnectionTimeout",
     }
 )
@@ -58,6 +63,8 @@ _NOT_SENT = frozenset(
 _REFUSED = frozenset(
     {"asyncpg.TooManyConnectionsError", "asyncpg.CannotConnectNowError", "psycopg.TooManyConnections", "psycopg.CannotConnectNow"}
 )
+# An error in the middle of an answer that began as a success.  The 400 is botocore's own; the peer sends no status there.
+_UNKNOWN = frozenset({"botocore.EventStreamError"})
 # These keep what happened in an attribute or argument: urllib.error.URLError.reason, urllib3's MaxRetryError.reason, requests' args[0].
 _WRAPPERS = frozenset({"urllib", "urllib3", "requests"})
 _ORDER = (Phase.NOT_SENT, Phase.REFUSED, Phase.UNKNOWN)
@@ -126,6 +133,8 @@ def _by_class(error: BaseException) -> Phase | None:
             return Phase.NOT_SENT
         if name in _REFUSED:
             return Phase.REFUSED
+        if name in _UNKNOWN:
+            return Phase.UNKNOWN
     return None
 
 

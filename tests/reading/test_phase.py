@@ -43,6 +43,8 @@ URLLIB3_PROTOCOL = named("urllib3.exceptions.ProtocolError")
 URLLIB3_SSL = named("urllib3.exceptions.SSLError")
 REQUESTS_CONNECTION = named("requests.exceptions.ConnectionError", OSError)
 OPENAI_CONNECTION = named("openai.APIConnectionError")
+BOTOCORE_CONNECTION = named("botocore.exceptions.ConnectionError")
+BOTOCORE_HTTP = named("botocore.exceptions.HTTPClientError")
 
 
 def max_retry(reason: object) -> BaseException:
@@ -73,6 +75,10 @@ NOT_SENT: list[BaseException] = [
     named("requests.exceptions.ConnectTimeout", REQUESTS_CONNECTION)(),
     named("requests.exceptions.ProxyError", REQUESTS_CONNECTION)(),
     named("psycopg.errors.ConnectionTimeout")(),
+    named("botocore.exceptions.EndpointConnectionError", BOTOCORE_CONNECTION)(),
+    named("botocore.exceptions.ConnectTimeoutError", BOTOCORE_CONNECTION)(),
+    named("botocore.exceptions.ProxyConnectionError", BOTOCORE_CONNECTION)(),
+    named("botocore.exceptions.CredentialRetrievalError")(),
     # Wrapped, as each client wraps.
     max_retry(URLLIB3_CONNECT()),
     REQUESTS_CONNECTION(max_retry(URLLIB3_CONNECT())),
@@ -108,6 +114,10 @@ UNKNOWN: list[BaseException] = [
     named("aiohttp.client_exceptions.SocketTimeoutError", TimeoutError)(),
     named("requests.exceptions.ReadTimeout", OSError)(),
     named("redis.exceptions.ConnectionError")(),
+    BOTOCORE_CONNECTION(),
+    named("botocore.exceptions.SSLError", BOTOCORE_CONNECTION)(),
+    named("botocore.exceptions.ConnectionClosedError", BOTOCORE_HTTP)(),
+    named("botocore.exceptions.ReadTimeoutError", BOTOCORE_HTTP)(),
     REQUESTS_CONNECTION(),
     REQUESTS_CONNECTION(URLLIB3_PROTOCOL("Connection aborted.", ConnectionResetError())),
     REQUESTS_CONNECTION(max_retry(URLLIB3_PROTOCOL("Connection aborted.", ConnectionResetError()))),
@@ -182,6 +192,13 @@ def test_a_proxys_refusal_was_never_sent_whatever_its_status() -> None:
     refused = named("aiohttp.client_exceptions.ClientHttpProxyError", named("aiohttp.client_exceptions.ClientResponseError"))()
 
     assert Phase.NOT_SENT is phase_of(502, refused)
+
+
+def test_an_error_in_the_middle_of_a_stream_had_effects_perhaps_whatever_status_the_client_gives_it() -> None:
+    """botocore calls every event that reports an error a 400; the function that was streaming has long run."""
+    broken_off = named("botocore.exceptions.EventStreamError", named("botocore.exceptions.ClientError"))()
+
+    assert Phase.UNKNOWN is phase_of(400, broken_off)
 
 
 def test_ours_go_by_their_class_not_by_the_status_of_an_earlier_failure() -> None:
