@@ -20,6 +20,7 @@ from resilience import Engine, Env, backend
 from resilience.demo.serve import Server
 from resilience.demo.server import Settings
 from resilience.events import Event
+from tests.servers import PostgreSQL
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -240,3 +241,10 @@ def odd() -> Iterator[Callable[[Callable[[Peer, bytes], None]], Odd]]:
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL of the tests' own; what one test leaves in it, the next one finds."""
+    with PostgreSQL() as server:
+        yield server
