@@ -1,18 +1,32 @@
 """
-What an error body says: a code, a kind, a message.
+What an error body says: a code, a kind, a message, and for how long to wait.
 
 One tolerant function for all the envelopes in use, since an API may answer in several of them: its own, that of the API it imitates, that
 of the gateway in front.  An error's own fields are looked for inside ``error``, ``Error``, ``detail`` and the members of ``errors``, then
 at the top, where SDKs that unwrap put them; a field that is missing in one place is taken from the next.
 
     CallMissed, OpenAI   {"error": {"code", "type", "message", "param"}}
+    Azure OpenAI         {"error": {"code": "content_filter", "message", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}
     Anthropic            {"type": "error", "error": {"type", "message", "details": {"error_code"}}}
+    Stripe               {"error": {"type": "card_error", "code": "card_declined", "decline_code": "insufficient_funds", "message"}}
     RFC 9457             {"type": "https://...", "title", "detail", "status"} and extensions such as "code"
-    Google               {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message"}}; over a stream, a list of those
+    Google               {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message", "details": [{"@type", "reason"}]}}, in older
+                         APIs {"error": {"code": 403, "errors": [{"reason"}]}}; over a stream, a list of those
     AWS                  {"__type": "com.amazon.x#ThrottlingException:http://...", "message"}, {"Error": {"Code", "Message", "Type"}}
     GraphQL              {"errors": [{"message", "extensions": {"code"}}]}
     OAuth (RFC 6749)     {"error": "invalid_grant", "error_description"}
+    Slack                {"ok": false, "error": "ratelimited"}
     JSON-RPC             {"error": {"code": -32000, "message"}}
+
+The code is the most telling word for what happened, the kind the family it belongs to, so that a table may name either.
+
+- Google: the reason is the code and the status name the kind; without a reason the quota that was exceeded is the code, and without one
+  the status name both.  A quota of a day comes before any reason: it is not back in a minute, as what "RATE_LIMIT_EXCEEDED" may mean is.
+- Stripe: the decline code says why; ``card_declined`` says no more than the type, ``card_error``, does.
+- Azure OpenAI: the code stays what it is with OpenAI, and the inner error's is the kind, as there is no type.
+- RFC 9457: the whole ``type`` is a problem's identity, and so the kind.  Where there is no ``code`` its last part, ``out-of-credit`` of
+  ``https://example.com/probs/out-of-credit``, is the code: a table is for one API, and need not spell out where its types are kept.  Types
+  that only say the status again, as ``about:blank`` and sections of an RFC do, give no code.
 
 Whatever else a body is, it has no code.  Work is bounded: 64 KiB, 64 levels, and numbers of 20 digits.
 """
@@ -22,11 +36,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any, Final
 
 import attrs
 
+from resilience.reading.body_hints import body_hint, cost_hint, details, inside, members
 from resilience.reading.peek import is_bytes, is_list, is_mapping, is_text, item, plain_int, word
 
 __all__ = ["LARGEST", "Envelope", "clip", "parsed", "read_envelope"]
@@ -36,7 +50,6 @@ LARGEST: Final = 65_536
 
 _DEEPEST = 64  # levels; envelopes have three
 _DIGITS = 20  # of a whole number: parsing thousands of them takes time, and then raises
-_ERRORS = 8  # members of a list of errors that are looked at
 _CLIP = 500  # characters of a message
 
 # Strings, to be skipped, and what opens or closes a level.  An unfinished string runs to the end, and no character is read twice.
@@ -44,7 +57,12 @@ _LEVELS = r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|([\[{])|[\]}]'
 # A status says nothing that the response did not, be it a number or, by way of some SDKs, its digits.
 _HTTP_STATUS = r"[1-5][0-9]{2}"
 _GOOGLE_STATUS = r"[A-Z]+(?:_[A-Z]+)*"
+# GenerateRequestsPerDayPerProjectPerModel-FreeTier, defaultPerDayPerProject, and the snake_case of quota metrics.
+_DAILY = r"(?i:per_?day|daily)"
 _NO_KINDS = frozenset({"error", "about:blank"})  # Anthropic's wrapper; RFC 9457: "no more than the status says"
+# RFC 3986, appendix B, for references that have parts.
+_TYPE = r"(?=.*[/:])(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://[^/?#]*)?(?P<path>[^?#]*)(?:\?[^#]*)?(?:#(?P<fragment>.*))?"
+_RFC_SECTION = r"(?:section|name)-[0-9].*"  # as frameworks give for want of a type: https://tools.ietf.org/html/rfc9110#section-15.5.5
 
 
 @attrs.frozen
@@ -56,34 +74,39 @@ class Envelope:
         code: What happened, stable and for machines: printable ASCII, 1 to 128 characters.
         kind: Its type or family, of the same form.
         message: The same for people: at most 500 characters.
+        retry_after: Seconds to wait, as the body asks; finite and >= 0.
     """
 
     code: str | None = None
     kind: str | None = None
     message: str | None = attrs.field(default=None, repr=False)
+    retry_after: float | None = None
 
 
 def read_envelope(body: object) -> Envelope:
     """
-    The code, kind and message of an error body.
+    The code, kind and message of an error body, and how long it asks us to wait.
 
     Args:
-        body: Bytes (JSON in UTF-8, with or without a byte order mark, UTF-16 or UTF-32), text, or a mapping that was parsed already.
+        body: Bytes (JSON in UTF-8, with or without a byte order mark, UTF-16 or UTF-32), text, or what was parsed already: a mapping, or a
+            list of them.
 
     Returns:
         What was found.  Anything that is none of these, or is broken, or is beyond the bounds, reads as "nothing"; it never raises.
     """
-    top: Any = body if is_mapping(body) else parsed(body)
+    top: Any = body if is_mapping(body) or is_list(body) else parsed(body)
     if is_list(top):
-        top = next(filter(is_mapping, top[:_ERRORS]), None)
+        top = next(iter(members(top)), None)
     if not is_mapping(top):
         return _NOTHING
     code = kind = message = None
+    asked = cost_hint(top)
     for fields in _places(top):
         code = code or _code(fields)
         kind = kind or _kind(fields)
         message = message or _message(fields)
-    return Envelope(code, kind, message)
+        asked = body_hint(fields) if asked is None else asked
+    return Envelope(code or _problem(top), kind, message, asked)
 
 
 _NOTHING = Envelope()
@@ -142,9 +165,7 @@ def _places(top: Any) -> Iterator[Any]:
         inner = item(top, name)
         if is_mapping(inner):
             yield inner
-    errors = item(top, "errors")
-    if is_list(errors):
-        yield from filter(is_mapping, islice(errors, _ERRORS))
+    yield from members(item(top, "errors"))
     yield top
 
 
@@ -153,18 +174,39 @@ def _code(fields: Any) -> str | None:
     number = plain_int(raw)
     if number is not None:
         # Google's number is a status or a gRPC code; its name stands beside it.
-        named = word(item(fields, "status"))
-        raw = named if named is not None and re.fullmatch(_GOOGLE_STATUS, named) else _digits(number)
+        raw = _google_status(fields) or _digits(number)
     candidates = (
+        *_google_codes(fields),
+        item(fields, "decline_code"),
         raw,
         item(fields, "Code"),
         _aws_type(item(fields, "__type")),
-        _inside(fields, "extensions", "code"),
-        _inside(fields, "details", "error_code"),
+        inside(fields, "extensions", "code"),
+        inside(fields, "details", "error_code"),
+        inside(fields, "innererror", "code"),
         _oauth_error(item(fields, "error")),
     )
     found = (code for candidate in candidates if (code := word(candidate)) is not None)
     return next((code for code in found if not re.fullmatch(_HTTP_STATUS, code)), None)
+
+
+def _google_status(fields: Any) -> str | None:
+    """The name of a `google.rpc.Code`, where it stands beside a number."""
+    name = word(item(fields, "status")) if plain_int(item(fields, "code")) is not None else None
+    return name if name is not None and re.fullmatch(_GOOGLE_STATUS, name) else None
+
+
+def _google_codes(fields: Any) -> list[object]:
+    """What Google's details say happened, the most telling first."""
+    information = details(fields, "ErrorInfo")
+    # The older APIs: {"error": {"code": 403, "errors": [{"domain": "usageLimits", "reason": "userRateLimitExceeded"}]}}
+    older = members(item(fields, "errors")) if plain_int(item(fields, "code")) is not None else []
+    reasons = [item(one, "reason") for one in (*information, *older)]
+    violations = [one for failure in details(fields, "QuotaFailure") for one in members(item(failure, "violations"))]
+    quotas = [item(one, name) for one in violations for name in ("quotaId", "quota_id")]
+    limits = [inside(one, "metadata", "quota_limit") for one in information]
+    daily = [name for name in (*quotas, *limits) if re.search(_DAILY, word(name) or "")]
+    return [*daily, *reasons, *quotas]
 
 
 def _digits(number: int) -> str | None:
@@ -182,21 +224,29 @@ def _oauth_error(value: object) -> str | None:
     return None if text is None or " " in text else text
 
 
-def _inside(fields: Any, name: str, key: str) -> object:
-    inner = item(fields, name)
-    return item(inner, key) if is_mapping(inner) else None
+def _problem(top: Any) -> str | None:
+    """The last part of an RFC 9457 type, if it names a problem."""
+    uri = word(item(top, "type"))
+    found = None if uri is None or uri in _NO_KINDS else re.fullmatch(_TYPE, uri)
+    if found is None:
+        return None
+    name = re.split("[/:]", found["fragment"] or found["path"].rstrip("/"))[-1]
+    return word(name) if re.search("[A-Za-z]", name) and not re.fullmatch(_RFC_SECTION, name) else None
 
 
 def _kind(fields: Any) -> str | None:
-    for name in ("type", "Type"):
-        kind = word(item(fields, name))
-        if kind is not None and kind not in _NO_KINDS:
-            return kind
-    return None
+    candidates = (item(fields, "type"), item(fields, "Type"), _google_status(fields), _inner_code(fields))
+    found = (kind for candidate in candidates if (kind := word(candidate)) is not None)
+    return next((kind for kind in found if kind not in _NO_KINDS), None)
+
+
+def _inner_code(fields: Any) -> object:
+    """Azure's, where it is not the only code."""
+    return inside(fields, "innererror", "code") if word(item(fields, "code")) is not None else None
 
 
 def _message(fields: Any) -> str | None:
-    for name in ("message", "Message", "error_description", "detail", "title", "error"):
+    for name in ("message", "Message", "error_description", "detail", "title", "error", "description", "errors"):
         text = clip(item(fields, name))
         if text is not None:
             return text

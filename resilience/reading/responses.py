@@ -122,6 +122,10 @@ def loaded_body(response: object) -> object:
         for name in ("_content", "_body", "content", "body"):
             if name in held:
                 return _in_memory(held[name])
+        # slack_sdk parses it into ``data``, which on other responses may be a property that reads.
+        body = _in_memory(item(held, "data"))
+        if body is not None:
+            return body
     for name in ("content", "body"):
         body = _in_memory(attribute(response, name))
         if body is not None:

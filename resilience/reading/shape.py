@@ -1,7 +1,7 @@
 """
 Any result or exception to a `Signal`, by its shape.
 
-Exceptions are read generously, attribute by attribute: ``status_code``, ``status``, ``code``, ``type``, ``body``, ``headers``,
+Exceptions are read generously, attribute by attribute: ``status_code``, ``status``, ``code``, ``type``, ``body``, ``errors``, ``headers``,
 ``retry_after``, and the same on their ``response``, which may be a client's object or a dict.  What is missing, raises, or is of the wrong
 type is absent.  Returned values are read only if their type is a response's (`resilience.reading.responses`).  No method is called, so
 that nothing is fetched and no stand-in can answer.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 _STATUSES = ("status_code", "status", "http_status")
+# What SDKs copy from the peer's envelope: `errors` and `extensions` GraphQL clients, `errors` and `details` google-api-core.
+_COPIED = ("type", "status", "message", "errors", "extensions", "details")
 _HOPS = 64  # more than any client follows
 _REDIRECTED_ELSEWHERE = range(300, 304)  # 300 to 303: the next request may be a GET for what this one did
 # Their ``code`` warns that it is deprecated, and says nothing that another attribute does not.
@@ -69,7 +71,7 @@ def _read_value(value: object, wall: float, body: object) -> Signal:
     reader = reader_of(type(value))
     if reader is None:
         said = read_envelope(value) if is_mapping(value) else Envelope()
-        return Signal(code=said.code, kind=said.kind, message=said.message)
+        return Signal(code=said.code, kind=said.kind, message=said.message, retry_after=said.retry_after)
     status = reader(value)
     headers = attribute(value, "headers")
     said = read_envelope(loaded_body(value) if body is None else body)
@@ -78,7 +80,7 @@ def _read_value(value: object, wall: float, body: object) -> Signal:
         code=said.code,
         kind=said.kind,
         message=said.message,
-        retry_after=retry_after(headers, wall=wall),
+        retry_after=_first((retry_after(headers, wall=wall), said.retry_after)),
         phase=_after_redirects(phase_of(status), value),
         should_retry=should_retry(headers),
     )
@@ -113,14 +115,14 @@ def _read_error(error: BaseException, wall: float, body: object) -> Signal:
     if status is None and said.code is None and said.kind is None:
         said = attrs.evolve(said, code=_class_name(error))
     headers = [held for held in (_response_headers(response), attribute(error, "headers")) if is_headers(held)]
-    hints = (*(retry_after(held, wall=wall) for held in headers), sane_seconds(attribute(error, "retry_after")))
+    hints = (*(retry_after(held, wall=wall) for held in headers), said.retry_after, sane_seconds(attribute(error, "retry_after")))
     words = (should_retry(held) for held in headers)
     return Signal(
         status=status,
         code=said.code,
         kind=said.kind,
         message=said.message or _message(error),
-        retry_after=next((hint for hint in hints if hint is not None), None),
+        retry_after=_first(hints),
         phase=_after_redirects(phase_of(status, error), response, error),
         should_retry=next((said_so for said_so in words if said_so is not None), None),
         raised=type(error),
@@ -129,12 +131,32 @@ def _read_error(error: BaseException, wall: float, body: object) -> Signal:
 
 def _said(error: BaseException, response: object, code: object, body: object) -> Envelope:
     """The peer's envelope, wherever it is kept, and what it lacks from the exception's own attributes, which SDKs copy from there."""
-    own = {"code": code, "type": attribute(error, "type"), "status": attribute(error, "status"), "message": attribute(error, "message")}
+    whole = attribute(error, "details")
+    places = (
+        body,
+        attribute(error, "body"),
+        attribute(error, "json_body"),  # stripe
+        loaded_body(response),
+        response if is_mapping(response) else None,
+        whole if is_mapping(whole) else None,  # google-genai
+        {name: attribute(error, name) for name in _COPIED} | {"code": code},
+    )
     found = Envelope()
-    for place in (body, attribute(error, "body"), loaded_body(response), response if is_mapping(response) else None, own):
+    for place in places:
         said = read_envelope(place)
-        found = Envelope(found.code or said.code, found.kind or said.kind, found.message or said.message)
+        hint = said.retry_after if found.retry_after is None else found.retry_after
+        found = Envelope(found.code or said.code, found.kind or said.kind, found.message or said.message, hint)
     return found
+
+
+def _first(hints: Iterable[float | None]) -> float | None:
+    """
+    The first hint there is: of a header, then of a body, then of an SDK's attribute.
+
+    A header's unit is the standard's, and the word in it is that of whoever answered last on the way: a gateway in front of the API can say
+    nothing elsewhere.  Cloudflare documents the same order for the two of its own.
+    """
+    return next((hint for hint in hints if hint is not None), None)
 
 
 def _first_status(values: Iterator[object]) -> int | None:

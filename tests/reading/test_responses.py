@@ -499,6 +499,8 @@ BODY = b'{"code": "busy"}'
         (made_by("aiohttp.client_reqrep", "ClientResponse", _body=BODY, content=object()), BODY),
         (made_by("aiohttp.client_reqrep", "ClientResponse", content=object()), None),
         (made_by("urllib3.response", "HTTPResponse", _body=None, data=BODY), None),
+        (made_by("slack_sdk.web.slack_response", "SlackResponse", data={"ok": False}), {"ok": False}),
+        (made_by("mine", "Response", data=5, content="text"), "text"),
         (made_by("mine", "Response", content="text"), "text"),
         (made_by("mine", "Response", body={"code": "busy"}), {"code": "busy"}),
         (made_by("mine", "Response", body=5), None),

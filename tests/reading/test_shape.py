@@ -238,6 +238,35 @@ def test_googles_exceptions_carry_number_and_name() -> None:
     assert (429, "RESOURCE_EXHAUSTED", REFUSED) == (signal.status, signal.code, signal.phase)
 
 
+DETAILS = [
+    {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "RATE_LIMIT_EXCEEDED"},
+    {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"},
+]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        # google-genai: errors.APIError.details is the whole body; google-api-core: GoogleAPICallError.details is the list in it.
+        {"details": {"error": {"code": 429, "message": "Quota", "status": "RESOURCE_EXHAUSTED", "details": DETAILS}}},
+        {"details": DETAILS, "status": "RESOURCE_EXHAUSTED"},
+    ],
+)
+def test_googles_clients_keep_the_details(members: dict[str, Any]) -> None:
+    signal = seen(failed(code=429, message="Quota", **members))
+
+    assert (429, "RATE_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", 36.0) == (signal.status, signal.code, signal.kind, signal.retry_after)
+
+
+def test_a_graphql_clients_error_carries_the_answers_errors() -> None:
+    """gql's TransportQueryError: errors, data and extensions of the answer; graphql-core's GraphQLError: the extensions of one error."""
+    cost = {"requestedQueryCost": 252, "throttleStatus": {"currentlyAvailable": 2, "restoreRate": 50}}
+    answer = failed(errors=[{"message": "Throttled", "extensions": {"code": "THROTTLED"}}], data=None, extensions={"cost": cost})
+
+    assert ("THROTTLED", 5.0) == (seen(answer).code, seen(answer).retry_after)
+    assert "FORBIDDEN" == seen(failed(message="No.", extensions={"code": "FORBIDDEN"})).code
+
+
 def test_an_sdks_own_number_is_a_code_if_it_is_no_status() -> None:
     signal = seen(failed(status=403, code=50013))
 
@@ -353,6 +382,21 @@ def test_a_header_comes_before_an_attribute_and_the_response_before_the_exceptio
     assert 5.0 == seen(failed(retry_after=3, headers={"Retry-After": "5"})).retry_after
     assert 3.0 == seen(failed(retry_after=3, headers={"Retry-After": "soon"})).retry_after
     assert 7.0 == seen(failed(headers={"Retry-After": "5"}, response=httpx2.Response(429, headers={"Retry-After": "7"}))).retry_after
+
+
+def test_a_header_comes_before_the_body_and_the_body_before_an_attribute() -> None:
+    """D3: a header's unit is the standard's, and a gateway in front can say nothing elsewhere."""
+    asking = {"error": {"details": DETAILS}}
+
+    for client in (httpx, httpx2):
+        assert 36.0 == seen(client.Response(429, json=asking)).retry_after
+        assert 7.0 == seen(client.Response(429, json=asking, headers={"Retry-After": "7"})).retry_after
+        assert 0.0 == seen(client.Response(429, json=asking, headers={"Retry-After": "0"})).retry_after
+        assert 36.0 == seen(client.Response(429, json=asking, headers={"Retry-After": "soon"})).retry_after
+    assert 36.0 == seen(failed(body=asking, retry_after=3)).retry_after
+    assert 7.0 == seen(failed(body=asking, retry_after=3, headers={"Retry-After": "7"})).retry_after
+    assert 0.0 == seen(failed(body={"retry_after_ms": 0}, response=httpx.Response(429, json=asking))).retry_after
+    assert 36.0 == seen(asking).retry_after
 
 
 def test_dates_in_hints_are_compared_with_the_time_given() -> None:
@@ -495,7 +539,8 @@ ANYTHING = st.recursive(
     ),
     max_leaves=6,
 )
-NAMES = ["status", "status_code", "code", "type", "body", "headers", "response", "retry_after", "history", "request", "reason", "message"]
+NAMES = """status status_code code type body headers response retry_after history request reason message errors extensions details json_body
+data""".split()
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), ANYTHING), st.floats())
