@@ -16,7 +16,12 @@ from resilience.env import Env
 from resilience.history import behind_of
 from resilience.reading.envelope import LARGEST
 
-__all__ = ["Drained", "Once", "close_both", "decoded"]
+__all__ = ["DRAIN_SECONDS", "DRAIN_SHARE", "Drained", "Once", "close_both", "decoded"]
+
+DRAIN_SECONDS: Final = 1.0
+"""The longest that a failed response is drained for."""
+DRAIN_SHARE: Final = 0.9
+"""And the largest part of the time left: a known status must not be lost to a body that hangs."""
 
 _CODINGS = 4  # content codings on top of one another that are undone
 

@@ -27,7 +27,9 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
 
 import attrs
 
-from resilience.adapters._bodies import Drained, Once, close_both, decoded
+from resilience.adapters._bodies import DRAIN_SECONDS, DRAIN_SHARE, Drained, Once, close_both, decoded
+from resilience.adapters._stamping import stamp
+from resilience.adapters._twins import Twins, twin_of
 from resilience.backend import was_cut
 from resilience.call import Call, out_of_time
 from resilience.engine import Engine
@@ -47,13 +49,10 @@ _RIDE: Final = "resilience.ride"
 _HOME: Final = "resilience.home"
 _DRAINED: Final = "resilience.drained"
 
-_DRAIN_SECONDS = 1.0
-_DRAIN_SHARE = 0.9  # of the time left: a known status must not be lost to a body that hangs
 _CLOSE_SECONDS = 1.0
 _HEADWAY = 0.9  # of an attempt's limit: by then the client says itself that it never got as far as sending, which blames no peer
 _SLACK = 0.01  # seconds by which the client's own timeouts come after ours, which can say whose they are
 _MOST_KEPT = 16 * 2**20  # bytes of a failed response, packed or unpacked: nobody reads more, and a body may have no end
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 _FAILED = 400  # RFC 9110, 15: from here on the request was not fulfilled
 _UPGRADED = 101
 _UNAUTHORISED = frozenset({401, 407})
@@ -222,7 +221,7 @@ class Library:
     """
 
     http: Any
-    twins: Mapping[type[ResilienceError], type[ResilienceError]]
+    twins: Twins
     # The client asks for its own stream class by isinstance.
     once: type[Once] = attrs.field(init=False)
     drained: type[Drained] = attrs.field(init=False)
@@ -394,22 +393,8 @@ class Adapter:
         call = ride.call
         headers = request.headers.copy()
         origin = _origin(request.url)
-        name = call.key_header or "Idempotency-Key"
-        key = headers.get(name)
-        if origin != ride.home:
-            if key is not None:
-                del headers[name]  # the caller's own, which clients would hand on
-            if request.method not in _SAFE:
-                call.key_taken = False  # what is done there is done without a key
-        elif key:  # an empty one protects nobody
-            call.adopt_key(key)
-        elif request.method in call.key_methods:
-            headers[name] = call.take_key()
-        token = call.token
-        if token is not None:
-            call.withheld = origin not in ({ride.base or ride.home} if call.origins is None else self._origins(call.origins))
-            if not call.withheld:
-                headers["Authorization"] = f"Bearer {token}"
+        audience = frozenset({ride.base or ride.home}) if call.origins is None else self._origins(call.origins)
+        stamp(headers, call, method=request.method, origin=origin, home=ride.home, audience=audience)
         extensions = {name: value for name, value in request.extensions.items() if name != _RIDE}
         if ride.inner is not None:
             extensions[_RIDE] = ride.inner
@@ -450,7 +435,7 @@ class Adapter:
         drained = self._library.drained(response.stream, self.env)
         response.stream = drained
         response.extensions[_DRAINED] = drained
-        reading, closing = min(_DRAIN_SECONDS, _DRAIN_SHARE * left), min(_CLOSE_SECONDS, (1 - _DRAIN_SHARE) * left)
+        reading, closing = min(DRAIN_SECONDS, DRAIN_SHARE * left), min(_CLOSE_SECONDS, (1 - DRAIN_SHARE) * left)
         await drained.fill(LARGEST, reading, closing, self._read_timeout)
         # A place of ours, where `resilience.reading` looks for a body.
         response._body = decoded(b"".join(drained.parts), response.headers.get("content-encoding", ""))  # noqa: SLF001
@@ -525,12 +510,9 @@ class Adapter:
 
     def _translate(self, call: Call[Any], error: ResilienceError) -> ResilienceError:
         """An error of ours as one of the client's family; of a kind that has no twin, as it is."""
-        kind = self._library.twins.get(type(error))
-        if kind is None:
+        twin = twin_of(error, self._library.twins)
+        if twin is error:
             return error
-        twin = kind(**{name: getattr(error, name) for name in error.facts})
-        if error.__cause__ is not None:
-            twin.__cause__ = error.__cause__
         if call.args:
             cast("Any", twin).request = call.args[1]
         return twin
