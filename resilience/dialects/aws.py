@@ -3,17 +3,19 @@ AWS: the codes that its services share, as botocore's exceptions and the JSON pr
 
 What the SDKs repeat.  botocore's legacy mode goes by ``_retry.json``, service by service; its standard mode by one list for all of them, to
 which 2026 added waits of 50 ms after what may pass and of 1 s after throttling, ``x-amz-retry-after`` (milliseconds), any 429, and standard
-mode as the default (botocore 1.44; before that, ``AWS_NEW_RETRIES_2026=true``).  `resilience.Retry` waits just so.  The table repeats what
-either mode does, and says where it does not.
+mode as the default (botocore 1.44; before that, ``AWS_NEW_RETRIES_2026=true``).  `resilience.Retry` waits just so; for DynamoDB the SDKs
+have 25 ms and a fourth try: ``Retry(attempts=4, backoff=Exponential(0.025))``.  The table repeats what either mode does, and says where it
+does not.
 
 Set-up.  botocore repeats on its own; turn that off: ``Config(retries={"total_max_attempts": 1})``.  It also makes up a ``ClientToken`` or
 ``ClientRequestToken`` for each call of a client's method, so an engine's repeats would each bring another, which protects nothing: hand in
-``ClientToken=current().take_key()``.  Its errors mostly do not tell the request, so say it for what must not happen twice:
-``using(method="POST")``.  Where they do (`ConnectionClosedError`, and over a plain HTTP client always) the JSON protocols have a POST for
-reads too: ``using(repeatable=True)``.  What answers HEAD has no body: S3 says a bare 400 there for a token that has expired.
+``ClientToken=current().take_key()``, under an `IdempotencyKey`.  Its errors mostly do not tell the request, so say it for what must not
+happen twice: ``using(method="POST")``.  Where they do (`ConnectionClosedError`, and over a plain HTTP client always) the JSON protocols
+have a POST for reads too: ``using(repeatable=True)``.  What answers HEAD has no body: S3 says a bare 400 there for a token that has
+expired.
 
-Signatures.  Each attempt of ours is a new call of the client, which signs anew.  That cures a request that was under way for too long, once.
-It cures no wrong clock, since no offset is kept from one attempt to the next, and no URL that was signed in advance.
+Signatures.  Each attempt of ours is a new call of the client, which signs anew.  That cures a request that was under way for too long,
+once.  It cures no wrong clock, since no offset is kept from one attempt to the next, and no URL that was signed in advance.
 
 Names.  Throttling goes by many, and services add more.  All of the 17 with "throttl" among the 2,675 codes in the models of botocore 1.44.5
 mean it, and all of the 69 with "QuotaExceeded" mean a quota and no rate, so patterns serve there.  "LimitExceeded" is no such form:
