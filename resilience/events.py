@@ -7,9 +7,7 @@ bodies, messages, keys or tokens.  `name` and `level` belong to the class, so th
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import attrs
+from typing import Any, ClassVar, NoReturn, dataclass_transform
 
 __all__ = [
     "AttemptFailed",
@@ -34,8 +32,53 @@ __all__ = [
 ]
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
-class Event:
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+class _Record:
+    """
+    A frozen record whose fields are its annotations.
+
+    Type checkers take it for a dataclass.  It is none, nor made by attrs, because each class would then have methods of its own compiled:
+    a fifth of what importing this package took.
+    """
+
+    fields: ClassVar[tuple[str, ...]] = ()
+    _needed: ClassVar[frozenset[str]] = frozenset()
+    _known: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls) -> None:
+        own = [name for name, kind in cls.__annotations__.items() if not str(kind).startswith("ClassVar")]
+        cls.fields = (*cls.fields, *own)
+        cls._known = frozenset(cls.fields)
+        cls._needed = frozenset(name for name in cls.fields if not hasattr(cls, name))
+
+    def __init__(self, **said: Any) -> None:
+        if not self._needed <= said.keys() <= self._known:
+            missing, unknown = sorted(self._needed - said.keys()), sorted(said.keys() - self._known)
+            raise TypeError(f"{type(self).__name__}: missing {missing}, unknown {unknown}")
+        self.__dict__.update(said)
+
+    def asdict(self) -> dict[str, Any]:
+        """The fields and what they say, in order."""
+        return {name: getattr(self, name) for name in self.fields}
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__}.{name}: an event cannot be changed")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"{type(self).__name__}.{name}: an event cannot be changed")
+
+    def __repr__(self) -> str:
+        said = ", ".join(f"{name}={value!r}" for name, value in self.asdict().items())
+        return f"{type(self).__name__}({said})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Record) and type(other) is type(self) and self.asdict() == other.asdict()
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self.asdict().values()))
+
+
+class Event(_Record):
     """
     What every event says.
 
@@ -46,6 +89,12 @@ class Event:
         attempt: The number of the latest attempt started; 0 before the first.
         elapsed: Seconds since the call began.
         seconds_left: Seconds to the call's deadline; None without one.
+
+    Attributes:
+        fields: The names of all fields, in order.
+
+    Raises:
+        TypeError: A field that is missing, or is none.
     """
 
     name: ClassVar[str]
@@ -58,21 +107,7 @@ class Event:
     elapsed: float
     seconds_left: float | None = None
 
-    # Written once for all events; left to attrs, each class would have its own compiled, a fifth of what importing this package takes.
-    # For the same reason events without fields of their own are plain subclasses.
 
-    def __repr__(self) -> str:
-        said = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in attrs.fields(type(self)))
-        return f"{type(self).__name__}({said})"
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and attrs.astuple(self) == attrs.astuple(other)
-
-    def __hash__(self) -> int:
-        return hash(attrs.astuple(self))
-
-
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class _Judged(Event):
     """An event about a failure: what was read from it, and what the rules said."""
 
@@ -98,16 +133,15 @@ class CallRecovered(Event):
     level = "info"
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class AttemptFailed(_Judged):
     """An attempt failed; what follows from it is told by the events after this one."""
 
     name = "attempt.failed"
     level = "debug"
     retry_after: float | None = None
+    items: int | None = None  # that a stream had delivered
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class RetryScheduled(_Judged):
     """Another attempt follows in *delay* seconds, as *delay_source* (``backoff`` or ``hint``) has it."""
 
@@ -117,7 +151,6 @@ class RetryScheduled(_Judged):
     delay_source: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class RetryGaveUp(_Judged):
     """No further attempt, although the failure may pass; *reason* says why."""
 
@@ -134,7 +167,6 @@ class CallFailedFast(_Judged):
     level = "info"
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class TokenRefreshed(Event):
     """A new token was had; *generation* is its serial number."""
 
@@ -143,7 +175,6 @@ class TokenRefreshed(Event):
     generation: int
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class TokenJoined(Event):
     """The call waits for a refresh that is already under way."""
 
@@ -152,7 +183,6 @@ class TokenJoined(Event):
     generation: int
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class TokenRefreshFailed(Event):
     """No token could be had; none is asked for again for *retry_after* seconds."""
 
@@ -165,7 +195,6 @@ class TokenRefreshFailed(Event):
     retry_after: float | None = None
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class KeyTaken(Event):
     """The call took its idempotency key: *source* is ``minted``, ``given``, ``header`` (set by the caller), ``derived`` or ``nested``."""
 
@@ -181,14 +210,12 @@ class KeyReused(Event):
     level = "warning"
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class _OfCircuit(Event):
     """An event about a circuit: that of *key*."""
 
     key: str | None = None
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class BreakerOpened(_OfCircuit):
     """The circuit opened for *cooldown* seconds."""
 
@@ -212,7 +239,6 @@ class BreakerClosed(_OfCircuit):
     level = "info"
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class BreakerRejected(_OfCircuit):
     """The circuit let an attempt not even start."""
 
@@ -223,7 +249,6 @@ class BreakerRejected(_OfCircuit):
     tripped_by: str | None = None
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class DeadlineHit(Event):
     """The call's time was up; *where* says whether before an attempt, during one, while waiting, or while streaming what came of it."""
 
@@ -232,7 +257,6 @@ class DeadlineHit(Event):
     where: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class EngineNested(Event):
     """A call began inside a call of engine *outer*: they share repeats, deadline and refreshes.  Said once a pair."""
 
@@ -241,7 +265,6 @@ class EngineNested(Event):
     outer: str
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
 class ResultUnread(Event):
     """The dialect's own reader raised *error* over a returned value, or said something of that type that is no signal: it is not heard."""
 

@@ -15,7 +15,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import structlog
 
 from resilience.events import Event
@@ -81,9 +80,9 @@ def complain(event: Event) -> None:
 def fields(event: Event) -> dict[str, Any]:
     """The event's fields as they are logged: seconds to the microsecond, and without those that say nothing."""
     return {
-        field.name: round(value, 6) if type(value) is float else value
-        for field in attrs.fields(type(event))
-        if (value := getattr(event, field.name)) is not None
+        name: round(value, 6) if type(value) is float else value
+        for name in event.fields
+        if (value := getattr(event, name)) is not None
     }
 
 

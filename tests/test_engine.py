@@ -706,7 +706,7 @@ class TestDeterminism:
                     ended.append(repr(await engine.call(fetch)))
                 except Exception as error:
                     ended.append(f"{type(error).__name__}: {error}")
-            return [(event.name, attrs.asdict(event)) for event in world.events], world.slept, "; ".join(ended)
+            return [(event.name, event.asdict()) for event in world.events], world.slept, "; ".join(ended)
 
         assert anyio.run(story, backend="asyncio") == anyio.run(story, backend="trio")
 
@@ -1000,7 +1000,7 @@ class TestEvents:
         await engine.using(operation="list bots").call(list_bots)
 
         common = {"engine": "acme", "operation": "list bots", "call": "00000001"}
-        told = [(event.name, attrs.asdict(event)) for event in world.events]
+        told = [(event.name, event.asdict()) for event in world.events]
         assert [
             ("attempt.failed", {"attempt": 1, "elapsed": 1.0, "seconds_left": 59.0, "status": 503, "retry_after": None}),
             ("retry.scheduled", {"attempt": 1, "elapsed": 1.0, "seconds_left": 59.0, "delay": 2.0, "delay_source": "backoff"}),
@@ -1042,7 +1042,7 @@ class TestEvents:
         await caught(engine.call(script(ApiError(403, {"error": {"code": "denied", "message": secret}})), secret, key=secret))
         await caught(engine.call(script(ValueError(secret)), secret))
 
-        failed = attrs.asdict(world.events[0])
+        failed = world.events[0].asdict()
         assert {"status": 403, "code": "denied", "rule": "http: status 403", "action": "fail_fast", "error": "ApiError"} == {
             key: failed[key] for key in ("status", "code", "rule", "action", "error")
         }
