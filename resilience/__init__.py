@@ -12,16 +12,18 @@ from resilience.classify import Rules
 from resilience.decide.backoff import Constant, Exponential, Fibonacci, Linear, Listed
 from resilience.engine import Engine
 from resilience.env import Env
-from resilience.errors import AttemptTimedOut, CircuitOpen, DeadlineExceeded, RefreshFailed, Rejected, ResilienceError
+from resilience.errors import AttemptTimedOut, CircuitOpen, DeadlineExceeded, RefreshFailed, Rejected, ResilienceError, StreamFailed
+from resilience.flow import Progress
 from resilience.history import Tried, history
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict, fail_fast, refresh_token, retry
 from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.idempotency import IdempotencyKey
 from resilience.policies.refresh import RefreshToken, Token
 from resilience.policies.retry import Retry
-from resilience.policies.timeout import AttemptTimeout, Deadline
+from resilience.policies.timeout import AttemptTimeout, Deadline, StreamTimeout
 from resilience.policy import Handler, Policy
 from resilience.reading.shape import read
+from resilience.stream import Stream
 
 __all__ = [
     "Action",
@@ -45,6 +47,7 @@ __all__ = [
     "Listed",
     "Phase",
     "Policy",
+    "Progress",
     "RefreshFailed",
     "RefreshToken",
     "Rejected",
@@ -52,6 +55,9 @@ __all__ = [
     "Retry",
     "Rules",
     "Signal",
+    "Stream",
+    "StreamFailed",
+    "StreamTimeout",
     "Token",
     "Tried",
     "Verdict",

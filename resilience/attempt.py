@@ -6,23 +6,27 @@ It catches once and classifies once; further out, failures are values.  Cancella
 
 from __future__ import annotations
 
+import functools
 import inspect
+import math
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from resilience.backend import was_cut
 from resilience.call import Call, out_of_time
 from resilience.callables import refuse_misuse
-from resilience.classify import Rules
+from resilience.classify import Reader, Rules
 from resilience.env import Env
-from resilience.errors import AttemptTimedOut
+from resilience.errors import AttemptTimedOut, StreamFailed
 from resilience.events import AttemptFailed, ResultUnread
+from resilience.flow import END, Flow
 from resilience.outcome import Failure, Phase, Signal
 from resilience.policy import Handler
 from resilience.reading.shape import READERS, read, response_status
 from resilience.repeating import sealed_behind
 
-__all__ = ["bind", "empty_frames"]
+__all__ = ["advance", "bind", "bind_stream", "empty_frames"]
 
 T = TypeVar("T")
 
@@ -71,13 +75,76 @@ def bind(rules: Rules, env: Env) -> Handler[Any]:
         except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
             if was_cut(scope, since):
                 _caught(call, error)
-                return _cut(call, left, rules, env, error)
+                return _cut(call, left, error)
             if type(error) is TypeError:
                 refuse_misuse(call.fn, call.operation, error, brought)
             return _raised(call, error, rules, env)
-        return _cut(call, left, rules, env, None) if value is _CUT else _returned(call, value, rules, env)
+        return _cut(call, left, None) if value is _CUT else _returned(call, value, rules, env)
 
     return attempt
+
+
+def bind_stream(rules: Rules, env: Env) -> Handler[Any]:  # noqa: ARG001 - the shape of `bind`
+    """The same for streams: an attempt is to open its source, and to bring the first item, or `END` where there is none."""
+    now = env.now
+
+    async def opening(call: Call[Any]) -> Any:
+        flow = call.flow
+        assert flow is not None  # noqa: S101 - the call of a stream
+        assert call.fn is not None  # noqa: S101 - gone only when the call has ended
+        if call.ends <= now():
+            return out_of_time(call, "before")
+        call.attempt += 1
+        open_source = flow.opener(call.fn, call.args, call.kwargs)
+        return await _item(call, flow, min(call.cutoff, flow.first_item), functools.partial(open_source, call.operation), "attempt")
+
+    return opening
+
+
+async def advance(call: Call[Any], flow: Flow) -> Any:
+    """The next item of the stream that *call* has opened, `END`, or the failure that came instead."""
+    return await _item(call, flow, flow.idle, flow.source.next, "streaming")
+
+
+async def _item(call: Call[Any], flow: Flow, limit: float, bring: Callable[[], Awaitable[Any]], where: str) -> Any:
+    """One item within *limit* and the call's own time.  Nothing but the source stays open after it, and that only if all went well."""
+    rules, env, source = call.plan.rules, call.plan.env, flow.source
+    left = call.ends if call.ends == math.inf else call.ends - env.now()
+    item, scope, since = _CUT, None, 0
+    try:
+        if min(left, limit) == math.inf:
+            item = await bring()
+        elif left > 0:
+            since = env.cancel_count()
+            scope = env.cutoff(min(left, limit))
+            with scope:
+                item = await bring()
+    except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
+        await source.close(env, error)
+        if scope is not None and was_cut(scope, since):
+            _caught(call, error)
+            return _late(call, where, error) if left <= limit else _overdue(call, limit, error)
+        return _raised(call, error, rules, env)
+    except BaseException:
+        await source.close(env)
+        raise
+    if item is _CUT:
+        await source.close(env)
+        return _late(call, where, None) if left <= limit else _overdue(call, limit, None)
+    if rules.by_item is not None and item is not END:
+        signal = _read_by(rules.by_item, call, item)
+        if signal is not None:
+            await source.close(env)
+            told = StreamFailed(
+                operation=call.operation,
+                retry_after=signal.retry_after,
+                status=signal.status,
+                code=signal.code,
+                kind=signal.kind,
+                items=flow.count,
+            )
+            return _noted(call, Failure(rules.classify(signal), signal, told), env)
+    return item
 
 
 def empty_frames(call: Call[Any]) -> None:
@@ -113,17 +180,7 @@ def _raised(call: Call[Any], error: Exception, rules: Rules, env: Env) -> Failur
 
 def _returned(call: Call[T], value: T, rules: Rules, env: Env) -> T | Failure:
     """*value*, or the failure that it stands for."""
-    signal = None
-    if rules.by_result is not None:
-        try:
-            signal = rules.by_result(value)
-            if signal is not None and not isinstance(signal, Signal):
-                if inspect.iscoroutine(signal):
-                    signal.close()
-                call.say(ResultUnread, error=type(signal).__name__)
-                signal = None
-        except Exception as error:  # noqa: BLE001 - a reader's mistake must not cost the caller a good result
-            call.say(ResultUnread, error=type(error).__name__)
+    signal = None if rules.by_result is None else _read_by(rules.by_result, call, value)
     if signal is None:
         status = response_status(value)
         if status is None or status < 400:  # noqa: PLR2004 - RFC 9110, 15: from here on the request was not fulfilled
@@ -132,14 +189,36 @@ def _returned(call: Call[T], value: T, rules: Rules, env: Env) -> T | Failure:
     return _noted(call, Failure(rules.classify(signal), signal, value=value), env)
 
 
-def _cut(call: Call[Any], left: float, rules: Rules, env: Env, cause: Exception | None) -> Failure:
+def _read_by(reader: Reader, call: Call[Any], value: object) -> Signal | None:
+    """What a dialect's own reader says of *value*; None, which is good news, where it makes a mistake."""
+    try:
+        signal = reader(value)
+        if signal is None or isinstance(signal, Signal):
+            return signal
+        if inspect.iscoroutine(signal):
+            signal.close()
+        call.say(ResultUnread, error=type(signal).__name__)
+    except Exception as error:  # noqa: BLE001 - a reader's mistake must not cost the caller a good result
+        call.say(ResultUnread, error=type(error).__name__)
+    return None
+
+
+def _cut(call: Call[Any], left: float, cause: Exception | None) -> Failure:
     """The failure of an attempt that was cut, by the nearer of its two limits."""
-    if left <= call.cutoff:
-        return _noted(call, out_of_time(call, "attempt", cause), env)
-    error = AttemptTimedOut(operation=call.operation, seconds=call.cutoff, attempt=call.attempt)
+    return _late(call, "attempt", cause) if left <= call.cutoff else _overdue(call, call.cutoff, cause)
+
+
+def _late(call: Call[Any], where: str, cause: Exception | None) -> Failure:
+    """The failure of an attempt that the call's end cut short."""
+    return _noted(call, out_of_time(call, where, cause), call.plan.env)
+
+
+def _overdue(call: Call[Any], seconds: float, cause: Exception | None) -> Failure:
+    """The failure of an attempt that took longer than its own limit."""
+    error = AttemptTimedOut(operation=call.operation, seconds=seconds, attempt=call.attempt)
     error.__cause__ = cause
     signal = Signal(phase=Phase.UNKNOWN, raised=AttemptTimedOut)
-    return _noted(call, Failure(rules.classify(signal), signal, error), env)
+    return _noted(call, Failure(call.plan.rules.classify(signal), signal, error), call.plan.env)
 
 
 def _noted(call: Call[Any], failure: Failure, env: Env) -> Failure:
@@ -155,11 +234,12 @@ def _noted(call: Call[Any], failure: Failure, env: Env) -> Failure:
         signal.phase.value,
         signal.retry_after,
         env.now() - call.started,
+        None if call.flow is None else call.flow.count,
     )
     call.tries += (row,)
     inside = sealed_behind(call, failure)
     # What an engine further in tried is told by its own rows; this one has not tried anything beside them.
     call.past += tuple(row for sealed in inside for row in sealed.tries) if inside else (row,)
     call.previous = failure
-    call.say(AttemptFailed, failure, retry_after=signal.retry_after)
+    call.say(AttemptFailed, failure, retry_after=signal.retry_after, items=row[-1])
     return failure

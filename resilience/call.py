@@ -24,6 +24,7 @@ from resilience.decide.credentials import Held
 from resilience.env import Env
 from resilience.errors import DeadlineExceeded, ResilienceError
 from resilience.events import DeadlineHit, Event, KeyTaken, RetryGaveUp
+from resilience.flow import Flow, Progress
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
 from resilience.reading.shape import RequestFacts
 
@@ -50,6 +51,8 @@ class Plan:
         repeatable: The user's word on whether the operation may be repeated.
         key: The caller's own idempotency key.
         key_from: Business data that an idempotency key is derived from.
+        resume: How a stream goes on that broke after its first item: ``"restart"``, or a function from its progress; None: not at all.
+        keep_items: Whether that function is to be given all items so far.
         uses: Calls that took the fixed *key*.
         prepare: An adapter's way to put on each call what it knows of the request.
         translate: An adapter's way to put an error of ours into its client's family, just before it is raised.
@@ -65,6 +68,8 @@ class Plan:
     repeatable: bool | None = None
     key: str | None = attrs.field(default=None, repr=False)
     key_from: tuple[object, ...] | None = attrs.field(default=None, repr=False)
+    resume: Callable[[Progress], Any] | str | None = None
+    keep_items: bool = False
     uses: int = 0
     prepare: Callable[[Call[Any]], None] | None = None
     translate: Callable[[Call[Any], ResilienceError], ResilienceError] | None = None
@@ -164,6 +169,7 @@ class Call(Generic[T]):
     delays: dict[bool, tuple[int, float]] | None = None  # throttled or not: retries so far, and the latest delay
     repeats: int = 0  # by this call, and by calls inside it that share its allowance
     refreshed: frozenset[int] = frozenset()  # credentials renewed on this call's account, by id
+    flow: Flow | None = None  # the account of a stream; None for any other call
     key_told: bool = False  # whether the log knows that the key was taken
     _id: str | None = None
     _operation: str | None = None
@@ -430,7 +436,7 @@ def out_of_time(call: Call[Any], where: str, cause: Exception | None = None) -> 
     error.__cause__ = cause if cause is not None or previous is None else previous.error
     call.say(DeadlineHit, where=where)
     call.final = "deadline"
-    phase = Phase.UNKNOWN if where == "attempt" else Phase.NOT_SENT
+    phase = Phase.UNKNOWN if where in {"attempt", "streaming"} else Phase.NOT_SENT
     return Failure(_OUT_OF_TIME, Signal(phase=phase, raised=DeadlineExceeded), error)
 
 

@@ -8,7 +8,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["operation_name", "refuse_misuse", "refuse_sync"]
+__all__ = ["operation_name", "refuse_misuse", "refuse_sync", "yields"]
 
 
 def operation_name(fn: object) -> str:
@@ -17,6 +17,22 @@ def operation_name(fn: object) -> str:
         fn = fn.func
     name = getattr(fn, "__qualname__", None)
     return name if isinstance(name, str) else type(fn).__qualname__
+
+
+def yields(fn: object) -> bool:
+    """Whether *fn* gives its result in items: an async generator function, or one annotated as returning an async iterator."""
+    bare: Any = _bare(fn) if callable(fn) else fn
+    if inspect.isasyncgenfunction(bare) or inspect.isasyncgenfunction(getattr(bare, "__call__", None)):  # noqa: B004 - its code is looked at
+        return True
+    return isinstance(bare, types.FunctionType) and not inspect.iscoroutinefunction(bare) and _returns(bare, _ITERATORS)
+
+
+def _bare(fn: Any) -> Any:
+    """*fn* without the wrappers and partials around it."""
+    bare = inspect.unwrap(fn)
+    while isinstance(bare, functools.partial):
+        bare = inspect.unwrap(bare.func)
+    return bare
 
 
 def refuse_sync(fn: object) -> None:
@@ -33,13 +49,8 @@ def refuse_sync(fn: object) -> None:
     if not callable(fn):
         msg = f"expected an async callable, got {fn!r}"
         raise TypeError(msg)
-    bare = inspect.unwrap(fn)
-    while isinstance(bare, functools.partial):
-        bare = inspect.unwrap(bare.func)
+    bare = _bare(fn)
     name = operation_name(fn)
-    if inspect.isasyncgenfunction(bare) or inspect.isasyncgenfunction(getattr(bare, "__call__", None)):  # noqa: B004 - its code is looked at
-        msg = f"{name}: an async generator function cannot be repeated as a call; collect its items in an async function"
-        raise TypeError(msg)
     plain = isinstance(bare, types.FunctionType) and bare.__name__ != "<lambda>" and not inspect.iscoroutinefunction(bare)
     if plain and not _says_awaitable(bare):
         raise TypeError(
@@ -50,12 +61,21 @@ def refuse_sync(fn: object) -> None:
 
 def _says_awaitable(fn: Callable[..., Any]) -> bool:
     """Whether a plain function is annotated as returning something to await, or marked as one that does, as mocks with a spec are."""
+    marked = hasattr(fn, "_is_coroutine_mark") or hasattr(fn, "_is_coroutine")
+    return marked or _returns(fn, _AWAITABLES)
+
+
+_AWAITABLES = ("Awaitable", "Coroutine", "Future", "Task")
+_ITERATORS = ("AsyncIterator", "AsyncGenerator", "AsyncIterable")
+
+
+def _returns(fn: Callable[..., Any], names: tuple[str, ...]) -> bool:
+    """Whether the function is annotated as returning one of these."""
     try:
         said = str(fn.__annotations__.get("return", ""))
     except Exception:  # noqa: BLE001 - from 3.14 on annotations are evaluated when they are asked for
         said = ""
-    marked = hasattr(fn, "_is_coroutine_mark") or hasattr(fn, "_is_coroutine")
-    return marked or any(word in said for word in ("Awaitable", "Coroutine", "Future", "Task"))
+    return any(name in said for name in names)
 
 
 def refuse_misuse(fn: object, operation: str, error: TypeError, brought: object) -> None:
@@ -75,7 +95,7 @@ def refuse_misuse(fn: object, operation: str, error: TypeError, brought: object)
         fn.close()
         msg = f"{operation}: got a coroutine object, which can run only once; pass the function: engine.call(fn, arg), not fn(arg)"
     elif inspect.isasyncgen(brought):
-        msg = f"{operation}: an async generator cannot be repeated as a call; collect its items in an async function"
+        msg = f"{operation}: is an async generator function; use engine.stream(fn), or decorate it, and take its items with `async for`"
     elif brought is not None and not inspect.isawaitable(brought):
         msg = (
             f"{operation}: returned {type(brought).__name__}, which cannot be awaited; "

@@ -2,7 +2,8 @@
 From a signal to a verdict, by a table.
 
 A table is data.  Its entries are looked up from the most specific to the least: code under a status, code, a phrase of the message, kind,
-the peer's own word, status, status class, exception type, default.  The verdict names the entry that made it.
+the peer's own word, status, status class, exception type, default.  The verdict names the entry that made it.  Where a protocol lets its
+servers have the last word, the peer's own word comes first of all.
 
 A code may be given as a pattern, for families that share a form: ``"08*"`` is PostgreSQL's class of connection exceptions.  A code in full
 comes before any pattern, and of the patterns the longest that matches.
@@ -17,7 +18,8 @@ from typing import Any, cast
 
 import attrs
 
-from resilience.errors import AttemptTimedOut, ResilienceError
+from resilience import settings
+from resilience.errors import AttemptTimedOut, ResilienceError, StreamFailed
 from resilience.outcome import Action, Blame, Signal, Verdict
 from resilience.reading.peek import names as names_of
 
@@ -201,7 +203,9 @@ class Rules:
         by_error: Exception class, or its ``"package.ClassName"``, to entry; bases match too, the nearest wins.
         default: For what nothing else matches.
         by_result: Reads a returned value that does not look like a response: a `Signal` if it is a failure, else None.
+        by_item: Reads an item of a stream: a `Signal` if it reports a failure (an error event), else None.
         creates_nothing: Whether a request, given method and path, may be repeated although its method is not idempotent.
+        word_first: Whether the peer's own word on repeating comes before all that the tables say, and not only before the statuses.
 
     Raises:
         ValueError: An unknown action, a status that is none, a key of the wrong form; the message names field, key and value.
@@ -215,7 +219,9 @@ class Rules:
     by_error: Table = attrs.field(factory=_Checked)
     default: Verdict = attrs.field(default=Verdict(Action.FAIL_FAST, rule="default", blames=Blame.CALLER))
     by_result: Reader | None = attrs.field(default=None, validator=_plain_function)
+    by_item: Reader | None = attrs.field(default=None, validator=_plain_function)
     creates_nothing: Callable[[str, str], bool] | None = attrs.field(default=None, validator=_plain_function)
+    word_first: bool = attrs.field(default=False, validator=settings.flag)
     _by_type: dict[type[BaseException], Verdict | None] = attrs.field(init=False, factory=dict[type[BaseException], "Verdict | None"])
     _patterns: tuple[_Pattern, ...] = attrs.field(init=False, default=())
 
@@ -236,7 +242,9 @@ class Rules:
         by_error: Mapping[ErrorKey, Verdict | Action | str] | None = None,
         default: Verdict | Action | str | None = None,
         by_result: Reader | None = None,
+        by_item: Reader | None = None,
         creates_nothing: Callable[[str, str], bool] | None = None,
+        word_first: bool | None = None,
     ) -> Rules:
         """
         These rules with entries added or replaced; what is not named stays as it is.
@@ -255,7 +263,9 @@ class Rules:
             name=name,
             default=self.default if default is None else _checked_default(name, default, anew=True),
             by_result=by_result or self.by_result,
+            by_item=by_item or self.by_item,
             creates_nothing=creates_nothing or self.creates_nothing,
+            word_first=self.word_first if word_first is None else word_first,
             **tables,
         )
 
@@ -266,6 +276,8 @@ class Rules:
         own = self._own(signal)
         if own is not None:
             return own
+        if self.word_first and signal.should_retry is not None:
+            return self._told(signal, attrs.evolve(signal, should_retry=None))
         code, status = signal.code, signal.status
         found = None
         if code is not None:
@@ -275,7 +287,7 @@ class Rules:
         if found is None and signal.kind is not None:
             found = self.by_kind.get(signal.kind)
         if found is None and signal.should_retry is not None:
-            found = self._told(signal)
+            found = self._told(signal, attrs.evolve(signal, should_retry=None, code=None, kind=None, message=None))
         if found is None and status is not None:
             found = self.by_status.get(status) or self.by_status.get(f"{status // 100}xx")
         if found is None and signal.raised is not None:
@@ -285,8 +297,8 @@ class Rules:
     def _own(self, signal: Signal) -> Verdict | None:
         """Our own errors are classified by what they say, never as the `TimeoutError` or the client's error that some of them also are."""
         raised = signal.raised
-        if raised is None or not issubclass(raised, ResilienceError):
-            return None
+        if raised is None or not issubclass(raised, ResilienceError) or issubclass(raised, StreamFailed):
+            return None  # an error event is the peer's word, whoever raises it
         found = next((self.by_error[key] for key in _names(raised, ResilienceError) if key in self.by_error), None)
         if found is not None:
             return found
@@ -294,9 +306,9 @@ class Rules:
             return _TIMED_OUT
         return _OWN
 
-    def _told(self, signal: Signal) -> Verdict:
-        """The peer's own word, which keeps what the table knows beside it: the cap, the schedule, the blame."""
-        below = self.classify(attrs.evolve(signal, should_retry=None, code=None, kind=None, message=None))
+    def _told(self, signal: Signal, rest: Signal) -> Verdict:
+        """The peer's own word, which keeps what the table knows of the *rest*: the cap, the schedule, the blame."""
+        below = self.classify(rest)
         if below.action is Action.REFRESH_TOKEN:
             return below  # the word is about repeating the same request, and this will be another
         action = Action.RETRY if signal.should_retry else Action.FAIL_FAST

@@ -71,7 +71,7 @@ def failed(call: Call[Any], failure: Failure) -> Exception | None:
     if call.parent is not None:
         # Not on the error itself: the same one may be raised again by a later call, which has every right to be repeated.  That the
         # attempts are used up decides nothing, for the repeats are shared; that a rule allows no more does.
-        decided = "" if call.final is None or (call.final == "attempts" and not call.capped) else call.final
+        decided = "" if call.final is None or call.final == "delivered" or (call.final == "attempts" and not call.capped) else call.final
         call.parent.sealed = (*call.parent.sealed[-15:], Sealed(came, call.parent.attempt, decided, call.past))
     over(call, acted=any(row[6] == "unknown" for row in call.tries), failure=failure)
     return error

@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, ParamSpec, TypeVar, cast
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import attrs
 
 from resilience import attempt, review
 from resilience.call import Plan, begin, get_running, out_of_time, set_running
-from resilience.callables import operation_name, refuse_sync
+from resilience.callables import operation_name, refuse_sync, yields
 from resilience.classify import Rules
 from resilience.dialects import http
 from resilience.ending import NO_KWARGS, failed, over, settle_in, succeeded
 from resilience.env import Env
+from resilience.flow import Progress
 from resilience.outcome import Failure
 from resilience.policies.idempotency import IdempotencyKey
 from resilience.policies.retry import Retry
 from resilience.policy import Handler, Policy
+from resilience.stream import Stream, Streaming
 from resilience.using import Using
 
 __all__ = ["Engine"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Streamable: TypeAlias = (
+    AsyncIterable[T]
+    | Awaitable[AsyncIterable[T] | AbstractAsyncContextManager[AsyncIterable[T]]]
+    | AbstractAsyncContextManager[AsyncIterable[T]]
+)
+"""What yields items, or leads to what does."""
 
 
 class Engine:
@@ -52,7 +62,7 @@ class Engine:
         >>> bots = await engine.call(client.get, "/api/v1/bots")
     """
 
-    __slots__ = ("_handler", "_nested", "_plan", "_repeats", "_run", "env", "policies", "rules")
+    __slots__ = ("_handler", "_nested", "_plan", "_repeats", "_run", "_streaming", "env", "policies", "rules")
 
     def __init__(
         self, policies: Sequence[Policy] = (), *, rules: Rules = http.RULES, name: str | None = None, env: Env | None = None
@@ -72,6 +82,7 @@ class Engine:
         self._repeats = any(getattr(policy, "repeats", False) for policy in self.policies)
         self._nested: set[str] = set()
         self._run = self._runner()
+        self._streaming: Streaming | None = None
 
     @property
     def name(self) -> str:
@@ -100,26 +111,66 @@ class Engine:
         """
         return self._run(fn, args, kwargs)
 
-    def __call__(self, fn: Callable[P, Awaitable[T]], /) -> Callable[P, Coroutine[Any, Any, T]]:
+    def stream(self, fn: Callable[P, Streamable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Stream[T]:
+        """
+        The items of ``fn(*args, **kwargs)``, through the policies.
+
+        Args:
+            fn: An async generator function, or a function that gives an async iterable, or an async context manager around one, at once or
+                when awaited: ``sdk.chat.completions.create``, ``sdk.messages.stream``.
+            *args: Handed to *fn*, in every attempt.
+            **kwargs: Likewise.
+
+        Returns:
+            A `Stream`.  Nothing is called before its first item is asked for.
+
+        Example:
+            >>> async with engine.stream(sdk.chat.completions.create, model="m", messages=[], stream=True) as chunks:
+            ...     async for chunk in chunks:
+            ...         print(chunk)
+        """
+        return Stream(self._streams(), fn, args, kwargs)
+
+    @overload
+    def __call__(self, fn: Callable[P, AsyncIterator[T]], /) -> Callable[P, Stream[T]]: ...
+
+    @overload
+    def __call__(self, fn: Callable[P, Awaitable[T]], /) -> Callable[P, Coroutine[Any, Any, T]]: ...
+
+    def __call__(self, fn: Callable[P, Any], /) -> Callable[P, Any]:
         """
         Decorate *fn*: each call of it runs through the policies.  Name, signature and types survive.
+
+        An async generator function becomes a function that returns a `Stream`.
 
         Raises:
             TypeError: *fn* is no async callable, as far as can be seen without calling it.
         """
         held: Any = fn
         if type(held) in {classmethod, staticmethod}:  # written above @classmethod instead of below it
-            return cast("Callable[P, Coroutine[Any, Any, T]]", type(held)(self(held.__func__)))
-        refuse_sync(fn)
-        run = self._run
-
-        async def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-            return await run(fn, args, kwargs)
-
+            return cast("Callable[P, Any]", type(held)(self(held.__func__)))
+        wrapper: Any = self._wrapped_stream(fn) if yields(fn) else self._wrapped(fn)
         functools.update_wrapper(wrapper, fn)
         if not hasattr(fn, "__qualname__"):  # a partial or a callable object
             wrapper.__qualname__ = operation_name(fn)
             wrapper.__name__ = wrapper.__qualname__.rpartition(".")[2]
+        return cast("Callable[P, Any]", wrapper)
+
+    def _wrapped(self, fn: Callable[..., Awaitable[T]]) -> Callable[..., Coroutine[Any, Any, T]]:
+        refuse_sync(fn)
+        run = self._run
+
+        async def wrapper(*args: Any, **kwargs: Any) -> T:
+            return await run(fn, args, kwargs)
+
+        return wrapper
+
+    def _wrapped_stream(self, fn: Callable[..., Any]) -> Callable[..., Stream[Any]]:
+        streaming = self._streams()
+
+        def wrapper(*args: Any, **kwargs: Any) -> Stream[Any]:
+            return Stream(streaming, fn, args, kwargs)
+
         return wrapper
 
     def using(
@@ -132,6 +183,8 @@ class Engine:
         method: str | None = None,
         repeatable: bool | None = None,
         operation: str | None = None,
+        resume: Callable[[Progress], Any] | str | None = None,
+        keep_items: bool | None = None,
     ) -> Engine:
         """
         A view of this engine with settings for some of its calls.  It calls and decorates like the engine, and shares all its state.
@@ -146,6 +199,10 @@ class Engine:
             method: The operation's HTTP method, or the one that means the same, to tell whether it may be repeated.
             repeatable: Your word on that, above all else.
             operation: The operation's name, in events and in keys derived from data.
+            resume: How a stream is to go on that breaks after its first item: ``"restart"`` from the beginning, so that items come twice,
+                or a function from its `Progress` to what yields the rest, such as a request with ``Last-Event-ID``.  Needs a `Retry`,
+                whose attempts are those of the whole stream.
+            keep_items: Whether that function is to be given all items so far, which are kept for it.
 
         Raises:
             ValueError: A setting out of its range, or without the policy that it is for.
@@ -158,10 +215,14 @@ class Engine:
             method=method,
             repeatable=repeatable,
             operation=operation,
+            resume=resume,
+            keep_items=keep_items,
         )
         changes = {name: value for name, value in attrs.asdict(wanted, recurse=False).items() if value is not None}
         if attempts is not None:
             changes["attempts"] = min(attempts, self._own("attempts", Retry).attempts)
+        if resume is not None:
+            self._own("resume", Retry)
         if key is not None:
             self._own("key", IdempotencyKey)
             changes |= {"key_from": None, "uses": 0}
@@ -177,6 +238,7 @@ class Engine:
             setattr(view, slot, getattr(self, slot))
         view._plan = attrs.evolve(self._plan, **changes)
         view._run = view._runner()
+        view._streaming = None
         return view
 
     def describe(self) -> str:
@@ -201,6 +263,15 @@ class Engine:
                 return policy
         msg = f"using: {setting} needs {kind.__name__} among the engine's policies, and there is none"
         raise ValueError(msg)
+
+    def _streams(self) -> Streaming:
+        """What each stream of this view begins with; bound when first asked for, since most engines never are."""
+        if self._streaming is None:
+            handler = attempt.bind_stream(self.rules, self.env)
+            for policy in reversed(self.policies):
+                handler = getattr(policy, "bind_stream", policy.bind)(handler, self.env)
+            self._streaming = Streaming(self._plan, handler, self._nested)
+        return self._streaming
 
     def _runner(self) -> Callable[[Callable[..., Awaitable[T]], tuple[Any, ...], dict[str, Any]], Coroutine[Any, Any, T]]:
         """

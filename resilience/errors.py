@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-__all__ = ["AttemptTimedOut", "CircuitOpen", "DeadlineExceeded", "RefreshFailed", "Rejected", "ResilienceError"]
+__all__ = ["AttemptTimedOut", "CircuitOpen", "DeadlineExceeded", "RefreshFailed", "Rejected", "ResilienceError", "StreamFailed"]
 
 _KEPT = ("__notes__", "_resilience_history")
 
@@ -124,7 +124,7 @@ class DeadlineExceeded(ResilienceError, TimeoutError):
 
 class AttemptTimedOut(ResilienceError, TimeoutError):
     """
-    One attempt took longer than `AttemptTimeout` allows, and was cancelled.
+    One attempt took longer than `AttemptTimeout` allows, or an item of a stream than `StreamTimeout` does, and was cancelled.
 
     Attributes:
         seconds: The limit, in seconds.
@@ -162,6 +162,32 @@ class RefreshFailed(ResilienceError):
         what = {"timeout": "timed out", "cut_short": "was cut short", "cooling_down": "failed a moment ago"}.get(self.reason, "failed")
         detail = "" if self.detail is None else f" ({self.detail})"
         return f"{self.operation}: the token refresh {what}{detail}{_later(self.retry_after)}"
+
+
+class StreamFailed(ResilienceError):
+    """
+    The peer reported a failure in the middle of its answer: an error event in a stream whose status was 200.
+
+    Attributes:
+        kind: The type or family of the error, where the event names one.
+        items: How many items of the stream were delivered before it.
+    """
+
+    facts = (*ResilienceError.facts, "kind", "items")
+
+    def __init__(self, *, kind: str | None = None, items: int = 0, **facts: Any) -> None:
+        self.kind = kind
+        self.items = items
+        super().__init__(**facts)
+
+    @property
+    def type(self) -> str | None:
+        """The same as `kind`, by the name that it has in most APIs."""
+        return self.kind
+
+    def _message(self) -> str:
+        what = self.code or self.kind or "an error event"
+        return f"{self.operation}: the stream reported {what} after {self.items} item(s)"
 
 
 def _later(seconds: float | None) -> str:

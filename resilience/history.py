@@ -34,6 +34,7 @@ class Tried:
         phase: How far it got.
         retry_after: The peer's hint in seconds, likewise.
         elapsed: Seconds since the call began, when the attempt had ended.
+        items: How many items a stream had delivered by then; None for any other call.
     """
 
     attempt: int
@@ -45,6 +46,7 @@ class Tried:
     phase: str
     retry_after: float | None
     elapsed: float
+    items: int | None = None
 
 
 def history(outcome: object) -> tuple[Tried, ...]:

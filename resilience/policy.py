@@ -28,6 +28,9 @@ class Policy(Protocol):
     One concern, wrapped around whatever is inside it.
 
     State that outlives a call belongs to the policy object, state of one call to the `Call`; `bind` only makes closures.
+
+    A policy may also have a ``bind_stream`` of the same shape, for calls of `Engine.stream`; without one, `bind` serves for them too.  What
+    is inside then returns the first item of a stream that goes on, and ``call.flow.at_end`` takes who wants to know how it ends.
     """
 
     def bind(self, inner: Handler[Any], env: Env, /) -> Handler[Any]:

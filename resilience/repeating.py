@@ -44,6 +44,8 @@ def repeatable(call: Call[Any], failure: Failure | None = None) -> bool:
     said = call.plan.repeatable
     if said is not None:
         return said
+    if call.flow is not None and call.flow.count:
+        return True  # who asked for a broken stream to go on has said so
     if call.unsafe_inside:
         return False
     if call.key_taken or (call.plan.method is None and call.method is None and _vouched_for(call, failure)):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import attrs
 
 from resilience import settings
+from resilience.flow import Progress
 from resilience.policies.idempotency import checked_key, derived_key
 
 __all__ = ["Using"]
@@ -45,6 +47,17 @@ def _name(instance: object, attribute: attrs.Attribute[Any], value: object) -> N
         raise settings.fail(instance, attribute, value, "a non-empty str")
 
 
+def _way_on(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value != "restart" and not callable(value):
+        raise settings.fail(instance, attribute, value, "'restart', or a function from a Progress to the rest of the stream")
+
+
+def _with_a_function(instance: Using, attribute: attrs.Attribute[Any], value: object) -> None:
+    settings.flag(instance, attribute, value)
+    if value and not callable(instance.resume):
+        raise settings.fail(instance, attribute, value, "False, unless resume is a function to give the items to")
+
+
 _optional = attrs.validators.optional
 
 
@@ -66,3 +79,5 @@ class Using:
     method: str | None = attrs.field(converter=_capitals, validator=_optional(_verb))
     repeatable: bool | None = attrs.field(validator=_optional(settings.flag))
     operation: str | None = attrs.field(validator=_optional(_name))
+    resume: Callable[[Progress], Any] | str | None = attrs.field(validator=_optional(_way_on))
+    keep_items: bool | None = attrs.field(validator=_optional(_with_a_function))

@@ -14,7 +14,7 @@ import anyio
 import attrs
 import pytest
 
-from resilience import AttemptTimeout, Constant, Deadline, Engine, Retry
+from resilience import AttemptTimeout, Constant, Deadline, Engine, Retry, Stream
 from resilience.testing import World
 
 pytestmark = pytest.mark.anyio
@@ -118,6 +118,7 @@ class TestWhatCanBeAwaited:
     @every
     async def test_is_called_and_decorated(self, engine: Engine, fn: Callable[[str], Any]) -> None:
         assert "ok" == await engine.call(fn, "ok")
+        wrapped: Any
         for wrapped in (engine(fn), engine.using(operation="it")(fn)):
             assert inspect.iscoroutinefunction(wrapped)
             assert "ok" == await wrapped("ok")
@@ -259,10 +260,11 @@ class TestWhatCannot:
         [agen, Streaming().stream, Streaming(), functools.partial(agen), functools.partial(Streaming()), logged(agen)],  # type: ignore[arg-type]
         ids=["function", "method", "object", "partial", "partial of an object", "decorated"],
     )
-    async def test_an_async_generator_is_refused_when_it_is_decorated(self, engine: Engine, fn: Any) -> None:
+    async def test_an_async_generator_becomes_a_stream_when_it_is_decorated(self, engine: Engine, fn: Any) -> None:
         """B37, B38, rivals 6.17: neither inert, nor started anew when the reader has half of it."""
-        with pytest.raises(TypeError, match="async generator function cannot be repeated as a call; collect its items"):
-            engine(fn)
+        wrapped: Any = engine(fn)
+
+        assert isinstance(wrapped("ok"), Stream)
 
     @pytest.mark.parametrize(
         "fn",
@@ -270,7 +272,7 @@ class TestWhatCannot:
         ids=["function", "method", "object", "lambda"],
     )
     async def test_an_async_generator_is_refused_when_it_is_called(self, world: World, engine: Engine, fn: Any) -> None:
-        with pytest.raises(TypeError, match="async generator cannot be repeated as a call; collect its items"):
+        with pytest.raises(TypeError, match=r"is an async generator function; use engine.stream\(fn\), or decorate it"):
             await engine.call(fn, "ok")
         assert [] == world.events
 

@@ -24,6 +24,7 @@ from resilience import (
     Rejected,
     ResilienceError,
     Retry,
+    StreamFailed,
     history,
 )
 from resilience.history import keep_history
@@ -38,6 +39,7 @@ FACTS: dict[type[ResilienceError], dict[str, Any]] = {
     CircuitOpen: {**COMMON, "policy": "CircuitBreaker", "key": "https://api.example", "era": "half_open", "tripped_by": "ConnectionError"},
     DeadlineExceeded: {**COMMON, "seconds": 30.0, "attempts": 3},
     AttemptTimedOut: {**COMMON, "seconds": 10.0, "attempt": 2},
+    StreamFailed: {**COMMON, "kind": "overloaded_error", "items": 3},
     RefreshFailed: {**COMMON, "reason": "timeout", "detail": "HTTPStatusError 429"},
 }
 each = pytest.mark.parametrize("kind", FACTS, ids=lambda kind: kind.__name__)

@@ -13,8 +13,8 @@ import resilience
 
 NAMES = """
 Action AttemptTimedOut AttemptTimeout Blame Call CircuitBreaker CircuitOpen Constant Deadline DeadlineExceeded Engine
-Env Exponential Failure Fibonacci Handler IdempotencyKey Linear Listed Phase Policy RefreshFailed RefreshToken Rejected
-ResilienceError Retry Rules Signal Token Tried Verdict current fail_fast history read refresh_token retry
+Env Exponential Failure Fibonacci Handler IdempotencyKey Linear Listed Phase Policy Progress RefreshFailed RefreshToken Rejected
+ResilienceError Retry Rules Signal Stream StreamFailed StreamTimeout Token Tried Verdict current fail_fast history read refresh_token retry
 """
 
 

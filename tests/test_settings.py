@@ -22,6 +22,7 @@ from resilience import (
     Listed,
     RefreshToken,
     Retry,
+    StreamTimeout,
     Token,
 )
 
@@ -57,6 +58,8 @@ TABLE: list[tuple[Callable[..., Any], dict[str, Any], dict[str, list[Any]]]] = [
     ),
     (Deadline, {}, {"seconds": [*NO_SECONDS, 0, 0.0, math.inf, None]}),
     (AttemptTimeout, {}, {"seconds": [*NO_SECONDS, 0, 0.0, math.inf, None]}),
+    (StreamTimeout, {"idle": 1}, {"first_item": [*NO_SECONDS, 0, math.inf]}),
+    (StreamTimeout, {}, {"idle": [*NO_SECONDS, 0, math.inf, None]}),
     (
         CircuitBreaker,
         {},
@@ -132,6 +135,7 @@ def test_the_table_above_leaves_out_no_field() -> None:
         Retry,
         Deadline,
         AttemptTimeout,
+        StreamTimeout,
         CircuitBreaker,
         RefreshToken,
         IdempotencyKey,
@@ -181,7 +185,9 @@ def test_zero_one_and_none_are_taken_where_they_mean_something(make: Callable[[]
     make()
 
 
-@pytest.mark.parametrize("policy", [Retry(), Deadline(5), AttemptTimeout(5), IdempotencyKey(), CircuitBreaker(), RefreshToken(login)])
+@pytest.mark.parametrize(
+    "policy", [Retry(), Deadline(5), AttemptTimeout(5), StreamTimeout(idle=5), IdempotencyKey(), CircuitBreaker(), RefreshToken(login)]
+)
 def test_settings_cannot_be_changed_once_they_are_written(policy: Any) -> None:
     """D21, B36."""
     for field in attrs.fields(type(policy)):

@@ -27,6 +27,9 @@ Rule 4: nothing happens by itself.  There are no timers; what is due is done by 
 are noticed this way too (where `slow_after` is set): who comes in ages those that are out, oldest first, and each that is found overdue
 votes against the peer at once, and never again.
 
+Rule 5: a stream is slow or not by its first item (`Circuit.opened`), and votes at its end.  In between nothing has to be known of it in a
+closed era, where the era becomes its permit.  As a probe it keeps its place, and its lease counts from its latest item.
+
 When a closed era trips
 -----------------------
 
@@ -158,13 +161,15 @@ class Permit:
     Leave to start one attempt.
 
     Attributes:
-        since: When it was given, in monotonic seconds.
+        since: When it was given, in monotonic seconds; for a stream that has begun, when its latest item came.
+        flows: Whether it is that of a stream that has begun.
     """
 
-    __slots__ = ("since",)
+    __slots__ = ("flows", "since")
 
     def __init__(self, since: float) -> None:
         self.since = since
+        self.flows = False
 
 
 class Era:
@@ -305,7 +310,7 @@ class HalfOpen(Era):
 
     Attributes:
         left: Probes that may still start.
-        flight: Probes that are out, oldest first.
+        flight: Probes that are out.
         passed: Probes that succeeded.
     """
 
@@ -322,12 +327,16 @@ class HalfOpen(Era):
 
     def wait(self, now: float) -> float:
         """Seconds until the oldest probe's lease runs out, or it is overdue; 0 while there are probes left."""
-        oldest = _oldest(self.flight)
-        if self.left or oldest is None:
+        if self.left or not self.flight:
             return 0.0
         limits = self.limits
         held = limits.lease if limits.slow_after is None else min(limits.lease, limits.slow_after)
-        return max(0.0, oldest.since + held - now)
+        ends = min(probe.since + (limits.lease if probe.flows else held) for probe in self.flight)
+        return max(0.0, ends - now)
+
+    def oldest(self, *, waiting: bool = False) -> Permit | None:
+        """The probe that was heard of the longest ago; of those only that are *waiting* for their first item, if so asked."""
+        return min((probe for probe in self.flight if not (waiting and probe.flows)), key=lambda probe: probe.since, default=None)
 
 
 class Isolated(Era):
@@ -389,7 +398,7 @@ class Circuit:
         if not isinstance(era, HalfOpen):
             return None
         if not era.left:
-            oldest = _oldest(era.flight)
+            oldest = era.oldest()
             if oldest is None or now - oldest.since < self.limits.lease:
                 return None
             del era.flight[oldest]
@@ -398,6 +407,20 @@ class Circuit:
         probe = Permit(now)
         era.flight[probe] = True
         return probe
+
+    def opened(self, permit: Leave, now: float) -> Leave:
+        """Note that an attempt has the first item of its stream; what to settle at its end."""
+        era, slow_after = self.era, self.limits.slow_after
+        if not isinstance(permit, Permit) or not isinstance(era, Closed | HalfOpen) or permit not in era.flight:
+            return permit
+        if slow_after is not None and now - permit.since >= slow_after:
+            self.settle(permit, None, now)  # as slow; the rest of it is late news
+            return permit
+        if isinstance(era, Closed):
+            del era.flight[permit]
+            return era
+        permit.since, permit.flows = now, True
+        return permit
 
     def settle(self, permit: Leave, healthy: bool | None, now: float, failure: Failure | None = None) -> None:
         """
@@ -421,7 +444,7 @@ class Circuit:
         if isinstance(era, HalfOpen):
             era.left += 1
         slow_after = self.limits.slow_after
-        if slow_after is not None and healthy is not False and now - permit.since >= slow_after:
+        if slow_after is not None and healthy is not False and not permit.flows and now - permit.since >= slow_after:
             # However it ended: it must make no difference whether a newcomer saw it hanging before.
             healthy, cause = False, Cause(f"resilience: slower than {slow_after:g} s")
         if healthy is not None:
@@ -454,7 +477,7 @@ class Circuit:
         if not isinstance(era, Closed | HalfOpen):
             return
         while self.era is era:
-            oldest = _oldest(era.flight)
+            oldest = _oldest(era.flight) if isinstance(era, Closed) else era.oldest(waiting=True)
             if oldest is None or now - oldest.since < slow_after:
                 return
             self.settle(oldest, None, now)

@@ -20,7 +20,7 @@ from resilience.env import Env
 from resilience.errors import CircuitOpen
 from resilience.events import BreakerClosed, BreakerHalfOpened, BreakerOpened, BreakerRejected
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
-from resilience.policies.guard import Vote, guard, health
+from resilience.policies.guard import Vote, guard, guard_stream, health
 from resilience.policy import Handler
 
 __all__ = ["CircuitBreaker"]
@@ -179,6 +179,11 @@ class CircuitBreaker:
 
         return breaking
 
+    def bind_stream(self, inner: Handler[T], env: Env) -> Handler[T]:
+        """Ask before each attempt to open a stream, and count how the stream ended; slow is what is slow to its first item."""
+        vote: Vote = functools.partial(health, throttling=self.throttling)
+        return guard_stream(inner, _Gate(self._circuits, self._lock, self.key, env), vote)
+
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy is another breaker: it takes the settings along, and neither the state nor the lock.
         return functools.partial(
@@ -234,6 +239,23 @@ class _Gate:
         circuit, _, begun = passage
         if begun is not None:
             _tell(call, circuit, begun)
+
+    def opened(self, call: Call[Any], passage: _Passage) -> _Passage:
+        circuit, permit, begun = passage
+        if isinstance(permit, Closed):
+            return passage
+        with self._lock:
+            before = circuit.era
+            leave = circuit.opened(permit, self._now())
+            era = circuit.era
+        if era is not before:
+            _tell(call, circuit, era)
+        return circuit, leave, begun
+
+    def beat(self, passage: _Passage, now: float) -> None:
+        permit = passage[1]
+        if isinstance(permit, Permit):
+            permit.since = now
 
     def settle(self, call: Call[Any], passage: _Passage, healthy: bool | None, failure: Failure | None) -> None:
         circuit, permit, _ = passage

@@ -8,15 +8,17 @@ or a listener, a coroutine that nobody awaits any more.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from resilience.call import Call
-from resilience.errors import AttemptTimedOut, ResilienceError
+from resilience.errors import AttemptTimedOut, ResilienceError, StreamFailed
+from resilience.flow import AtEnd
 from resilience.outcome import Blame, Failure, Phase
 from resilience.policy import Handler
 
-__all__ = ["Gate", "Vote", "guard", "health"]
+__all__ = ["Gate", "Vote", "guard", "guard_stream", "health"]
 
 P = TypeVar("P")
 T = TypeVar("T")
@@ -36,6 +38,14 @@ class Gate(Protocol[P]):
 
     def begin(self, call: Call[Any], permit: P, /) -> None:
         """Tell what the admission changed.  A listener that raises here costs the attempt, but not the permit."""
+        ...
+
+    def opened(self, call: Call[Any], permit: P, /) -> P:
+        """Tell that an attempt has the first item of its stream; the permit to settle at its end."""
+        ...
+
+    def beat(self, permit: P, now: float, /) -> None:
+        """Tell that such a stream had another item."""
         ...
 
     def settle(self, call: Call[Any], permit: P, healthy: bool | None, failure: Failure | None, /) -> None:
@@ -67,6 +77,42 @@ def guard(inner: Handler[T], gate: Gate[P], vote: Vote) -> Handler[T]:
     return guarded
 
 
+def guard_stream(inner: Handler[T], gate: Gate[P], vote: Vote) -> Handler[T]:
+    """The same for streams: a permit is held until the stream has ended, for how it went shows only then."""
+
+    async def guarded(call: Call[T]) -> T | Failure:
+        permit = gate.admit(call)
+        if isinstance(permit, Failure):
+            return permit
+        healthy: bool | None = None
+        failure = None
+        flowing = False
+        try:
+            gate.begin(call, permit)
+            outcome = await inner(call)
+            if type(outcome) is Failure:
+                failure = outcome
+                healthy = vote(outcome)
+            elif call.flow is not None:
+                permit = gate.opened(call, permit)
+                call.flow.at_end.append(_at_end(call, gate, permit, vote))
+                call.flow.beats.append(functools.partial(gate.beat, permit))
+                flowing = True
+            return outcome
+        finally:
+            if not flowing:
+                gate.settle(call, permit, healthy, failure)
+
+    return guarded
+
+
+def _at_end(call: Call[Any], gate: Gate[P], permit: P, vote: Vote) -> AtEnd:
+    def settle(healthy: bool | None, failure: Failure | None) -> None:
+        gate.settle(call, permit, healthy if failure is None else vote(failure), failure)
+
+    return settle
+
+
 def health(failure: Failure, *, throttling: bool = False) -> bool | None:
     """
     How a failed attempt votes on its peer.
@@ -81,7 +127,7 @@ def health(failure: Failure, *, throttling: bool = False) -> bool | None:
         throttling: Whether every failure by which the peer asks for less speaks against it.
     """
     error, verdict, signal = failure.error, failure.verdict, failure.signal
-    if isinstance(error, ResilienceError) and not isinstance(error, AttemptTimedOut):
+    if isinstance(error, ResilienceError) and not isinstance(error, AttemptTimedOut | StreamFailed):
         return None
     if verdict.throttled and (throttling or signal.status in _CALLERS_OWN):
         return not throttling

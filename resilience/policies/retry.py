@@ -70,27 +70,47 @@ class Retry:
 
         async def retrying(call: Call[T]) -> T | Failure:
             outcome = await inner(call)
-            while type(outcome) is Failure and outcome.verdict.action is Action.RETRY:
-                decision = self._decide(call, outcome, env)
-                if isinstance(decision, GiveUp):
-                    return gave_up(call, outcome, decision.reason)
-                barred = await call.let_go(outcome)
-                if barred is None and decision.delay >= call.remaining:
-                    barred = "deadline"  # letting go took time
-                if barred is not None:
-                    return gave_up(call, outcome, barred)
-                call.say(RetryScheduled, outcome, delay=decision.delay, delay_source=decision.source)
-                await env.sleep(decision.delay)
-                if call.remaining <= 0:  # overslept
-                    return gave_up(call, outcome, "deadline")
-                tried = call.attempt
-                failure, outcome = outcome, await inner(call)
-                if call.attempt == tried and type(outcome) is Failure and isinstance(outcome.error, Rejected):
-                    # Refused by a policy of ours further in: no attempt, and no reason to hide what led there.
-                    return gave_up(call, failure, "rejected")
-            return outcome
+            if type(outcome) is not Failure:
+                return outcome  # type: ignore[no-any-return]  # what inner gave
+            repeated: T | Failure = await self._repeat(call, outcome, inner, env)
+            return repeated
 
         return retrying
+
+    def bind_stream(self, inner: Handler[Any], env: Env) -> Handler[Any]:
+        """Repeat *inner* until it has a first item, and again where a stream is to go on that broke after it."""
+
+        async def retrying(call: Call[T]) -> T | Failure:
+            flow = call.flow
+            broken = None if flow is None else flow.broken
+            if flow is not None:
+                flow.broken = None
+            first: T | Failure = await self._repeat(call, await inner(call) if broken is None else broken, inner, env)
+            return first
+
+        return retrying
+
+    async def _repeat(self, call: Call[Any], outcome: Any, inner: Handler[Any], env: Env) -> Any:
+        """Repeat *inner* after *outcome* for as long as that makes sense: the one place that waits between two attempts."""
+        while type(outcome) is Failure and outcome.verdict.action is Action.RETRY:
+            decision = self._decide(call, outcome, env)
+            if isinstance(decision, GiveUp):
+                return gave_up(call, outcome, decision.reason)
+            barred = await call.let_go(outcome)
+            if barred is None and decision.delay >= call.remaining:
+                barred = "deadline"  # letting go took time
+            if barred is not None:
+                return gave_up(call, outcome, barred)
+            call.say(RetryScheduled, outcome, delay=decision.delay, delay_source=decision.source)
+            await env.sleep(decision.delay)
+            if call.remaining <= 0:  # overslept
+                return gave_up(call, outcome, "deadline")
+            tried = call.attempt
+            failure, outcome = outcome, await inner(call)
+            if call.attempt == tried and type(outcome) is Failure and isinstance(outcome.error, Rejected):
+                # Refused by a policy of ours further in: no attempt, and no reason to hide what led there.
+                return gave_up(call, failure, "rejected")
+        return outcome
 
     def _decide(self, call: Call[Any], failure: Failure, env: Env) -> RetryIn | GiveUp:
         """Whether to repeat, from the call's own account and that of the outermost call it runs in."""

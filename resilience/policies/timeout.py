@@ -1,4 +1,4 @@
-"""Two limits of time.  Neither opens a scope: they write on the call, and the attempt opens the one cutoff that both need."""
+"""Limits of time.  None opens a scope: they write on the call, and the attempt opens the one cutoff that all of them need."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resilience.env import Env
 from resilience.outcome import Failure
 from resilience.policy import Handler
 
-__all__ = ["AttemptTimeout", "Deadline"]
+__all__ = ["AttemptTimeout", "Deadline", "StreamTimeout"]
 
 T = TypeVar("T")
 
@@ -50,6 +50,8 @@ class AttemptTimeout:
     """
     Bound each attempt.  One that takes longer is cancelled and fails as `AttemptTimedOut`, which may be repeated where that is safe.
 
+    An attempt at a stream lasts to its first item; see `StreamTimeout` for the others.
+
     Args:
         seconds: From the start of the attempt; > 0.
 
@@ -65,6 +67,47 @@ class AttemptTimeout:
 
         def limited(call: Call[T]) -> Awaitable[T | Failure]:
             call.cut_after(seconds)
+            return inner(call)
+
+        return limited
+
+
+def _either(instance: StreamTimeout, attribute: attrs.Attribute[Any], value: float | None) -> None:
+    if value is not None:
+        settings.positive(instance, attribute, value)
+    elif instance.first_item is None:
+        raise settings.fail(instance, attribute, value, "a limit in seconds, where first_item is none")
+
+
+@attrs.frozen(kw_only=True)
+class StreamTimeout:
+    """
+    Bound the waits for the items of a stream.  One that takes longer is cancelled and fails as `AttemptTimedOut`.
+
+    Only the time in which the caller waits for an item counts, not what the caller does with it.  Other calls are not concerned.
+
+    Args:
+        first_item: Seconds from the start of an attempt to the first item; > 0.  None leaves it to `AttemptTimeout`.
+        idle: Seconds to any later item; > 0.  None: as long as the `Deadline` allows.
+
+    Raises:
+        ValueError: Not a finite number > 0, or no limit at all.
+    """
+
+    first_item: float | None = attrs.field(default=None, validator=attrs.validators.optional(settings.positive))
+    idle: float | None = attrs.field(default=None, validator=_either)
+
+    def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:  # noqa: ARG002 - the shape of Policy
+        """Leave calls that are no streams as they are."""
+        return inner
+
+    def bind_stream(self, inner: Handler[Any], env: Env) -> Handler[Any]:  # noqa: ARG002 - the shape of Policy
+        """Write the limits on the stream's account."""
+        first_item, idle = self.first_item, self.idle
+
+        def limited(call: Call[T]) -> Awaitable[T | Failure]:
+            if call.flow is not None:
+                call.flow.limit(first_item, idle)
             return inner(call)
 
         return limited
