@@ -10,17 +10,25 @@ from __future__ import annotations
 import importlib
 from typing import Final
 
+from resilience.errors import ResilienceError
 from resilience.outcome import Signal
 from resilience.reading.peek import names
 
 __all__ = ["NATIVE", "read_native"]
 
-NATIVE: Final[dict[str, str]] = {}
+NATIVE: Final[dict[str, str]] = {
+    "asyncpg.PostgresError": "sqlstate",
+    "asyncpg.InterfaceError": "sqlstate",
+    "asyncpg.InternalClientError": "sqlstate",
+    "psycopg.Error": "sqlstate",
+}
 """``"package.ClassName"`` of an exception, or of a base of it, to the module here that reads it: loaded when first met."""
 
 
 def read_native(error: BaseException) -> Signal | None:
-    """What *error* says in its own protocol's terms; None if it belongs to none of these."""
+    """What *error* says in its own protocol's terms; None if it belongs to none of these, or to us: our own twins say it themselves."""
+    if issubclass(type(error), ResilienceError):
+        return None
     module = next((NATIVE[name] for name in names(type(error)) if name in NATIVE), None)
     if module is None:
         return None

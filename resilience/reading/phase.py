@@ -56,7 +56,11 @@ _NOT_SENT = frozenset(
         "botocore.ConnectTimeoutError",
         "botocore.ProxyConnectionError",
         "botocore.CredentialRetrievalError",  # comes before the request is signed
+        "asyncpg.TargetServerAttributeNotMatched",  # by all the hosts that were asked
         "psycopg.ConnectionTimeout",
+        "psycopg_pool.PoolTimeout",
+        "psycopg_pool.PoolClosed",
+        "psycopg_pool.TooManyRequests",
     }
 )
 # PostgreSQL, 53300 and 57P03: said to a new connection, before it may ask for anything.
