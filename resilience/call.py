@@ -164,6 +164,7 @@ class Call(Generic[T]):
     seen: RequestFacts | None = None  # the request that an earlier attempt was about
     final: str | None = None  # why no engine further out may repeat this call
     unsafe_inside: bool = False  # an attempt did something inside that a repeat would do again
+    undone: frozenset[int] = frozenset()  # attempts of which an adapter knows that nothing is left: what they did was rolled back
     closer: Callable[[Failure], Awaitable[None]] | None = None  # an adapter's own way to close what is thrown away, shielded for 1 s
     renewals: int = 0  # repeats after a refresh, which cost no attempt
     delays: dict[bool, tuple[int, float]] | None = None  # throttled or not: retries so far, and the latest delay

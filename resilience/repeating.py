@@ -31,6 +31,12 @@ def phase_of(call: Call[Any], failure: Failure) -> Phase:
     """
     if call.plan.repeatable is False and call.method is None:
         return Phase.UNKNOWN
+    if call.undone:
+        # What a transaction did was rolled back; what its function did beside it, only the user knows.
+        if call.plan.repeatable is False:
+            return Phase.UNKNOWN
+        if call.attempt in call.undone:
+            return Phase.REFUSED
     return failure.signal.phase
 
 
@@ -65,10 +71,18 @@ def repeatable_from_outside(call: Call[Any], failure: Failure | None = None) -> 
         return said
     if call.unsafe_inside:
         return False
+    if call.undone and _left_nothing(call):
+        return True
     if call.key_taken and call.minted is not None:
         method = call.plan.method or call.method
         return call.minted[1] not in {"minted", "header"} or (method is not None and method.upper() in _IDEMPOTENT)
     return _harmless(call, failure, None)
+
+
+def _left_nothing(call: Call[Any]) -> bool:
+    """Whether each attempt of *call* was undone, or failed and had done nothing."""
+    nothing = call.undone.union(row[0] for row in call.tries if row[6] != "unknown")
+    return all(attempt in nothing for attempt in range(1, call.attempt + 1))
 
 
 def _harmless(call: Call[Any], failure: Failure | None, key_header: str | None) -> bool:
