@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -164,6 +165,51 @@ class TestThePeersOwnWord:
 
     def test_does_not_beat_a_code(self) -> None:
         assert Action.FAIL_FAST is callmissed.RULES.classify(Signal(402, "insufficient_credits", should_retry=True)).action
+
+    RANKING = EMPTY.extend(
+        "acme",
+        by_code={"busy": retry(attempts=2, throttled=True), "stale": refresh_token(), "gone": fail_fast()},
+        by_message={"no such thing": fail_fast()},
+        by_kind={"family": retry(blames=Blame.CALLER)},
+        word_first=True,
+    )
+
+    @pytest.mark.parametrize(
+        "signal", [Signal(code="busy"), Signal(kind="family"), Signal(code="gone"), Signal(message="no such thing"), Signal()]
+    )
+    @pytest.mark.parametrize("word", [True, False])
+    def test_beats_every_entry_where_a_protocol_puts_it_first(self, signal: Signal, word: bool) -> None:
+        """gRFC A6: a server that pushes back is obeyed, whatever the status."""
+        verdict = self.RANKING.classify(attrs.evolve(signal, should_retry=word))
+
+        assert (Action.RETRY if word else Action.FAIL_FAST) is verdict.action
+        assert "acme: the peer's own word" == verdict.rule
+
+    @pytest.mark.parametrize(
+        ("signal", "verdict"),
+        [
+            (Signal(code="busy", should_retry=False), fail_fast(blames=Blame.PEER)),
+            (Signal(code="busy", should_retry=True), retry(attempts=2)),
+            (Signal(kind="family", should_retry=False), fail_fast(blames=Blame.CALLER)),
+        ],
+    )
+    def test_keeps_beside_it_what_the_whole_table_knows(self, signal: Signal, verdict: Verdict) -> None:
+        told = self.RANKING.classify(signal)
+
+        assert attrs.evolve(verdict, rule=told.rule, throttled=signal.code == "busy") == told
+
+    def test_says_nothing_of_the_request_that_follows_a_refresh(self) -> None:
+        assert "acme: code stale" == self.RANKING.classify(Signal(code="stale", should_retry=False)).rule
+
+    def test_stays_first_in_what_is_built_on_such_a_table_unless_that_says_otherwise(self) -> None:
+        signal = Signal(code="busy", should_retry=False)
+        heir, other = self.RANKING.extend("heir"), self.RANKING.extend("other", word_first=False)
+
+        assert [Action.FAIL_FAST, Action.RETRY] == [rules.classify(signal).action for rules in (heir, other)]
+
+    def test_is_put_first_by_a_flag_and_by_nothing_else(self) -> None:
+        with pytest.raises(ValueError, match="Rules.word_first: expected True or False, got 'yes'"):
+            EMPTY.extend("acme", word_first="yes")  # type: ignore[arg-type]
 
 
 class TestGroups:
