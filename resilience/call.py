@@ -23,7 +23,7 @@ from resilience.classify import Rules
 from resilience.decide.credentials import Held
 from resilience.env import Env
 from resilience.errors import DeadlineExceeded, ResilienceError
-from resilience.events import DeadlineHit, Event, KeyTaken, RetryGaveUp
+from resilience.events import DeadlineHit, EngineNested, Event, KeyTaken, RetryGaveUp
 from resilience.flow import Flow, Progress
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
 from resilience.reading.shape import RequestFacts
@@ -54,6 +54,7 @@ class Plan:
         resume: How a stream goes on that broke after its first item: ``"restart"``, or a function from its progress; None: not at all.
         keep_items: Whether that function is to be given all items so far.
         uses: Calls that took the fixed *key*.
+        nested: What the engine was found inside of, or around, and has said so.
         prepare: An adapter's way to put on each call what it knows of the request.
         translate: An adapter's way to put an error of ours into its client's family, just before it is raised.
     """
@@ -71,6 +72,7 @@ class Plan:
     resume: Callable[[Progress], Any] | str | None = None
     keep_items: bool = False
     uses: int = 0
+    nested: set[str] = attrs.field(factory=set[str])
     prepare: Callable[[Call[Any]], None] | None = None
     translate: Callable[[Call[Any], ResilienceError], ResilienceError] | None = None
 
@@ -170,6 +172,7 @@ class Call(Generic[T]):
     delays: dict[bool, tuple[int, float]] | None = None  # throttled or not: retries so far, and the latest delay
     repeats: int = 0  # by this call, and by calls inside it that share its allowance
     refreshed: frozenset[int] = frozenset()  # credentials renewed on this call's account, by id
+    others: int = 0  # tries that a client made on its own, inside this call or around it
     flow: Flow | None = None  # the account of a stream; None for any other call
     key_told: bool = False  # whether the log knows that the key was taken
     _id: str | None = None
@@ -320,6 +323,13 @@ class Call(Generic[T]):
         """Let no attempt take longer than so many seconds."""
         self.cutoff = min(self.cutoff, seconds)
         self.bounded = True
+
+    def nest(self, *, outer: str, inner: str | None = None) -> None:
+        """Say that one has retries of its own that the other does not know of, once a pair."""
+        pair = outer if inner is None else inner
+        if pair not in self.plan.nested:
+            self.plan.nested.add(pair)
+            self.say(EngineNested, outer=outer, inner=inner)
 
     async def discard(self, failure: Failure) -> None:
         """Let go of what *failure* holds, before any wait: close the response, in at most 1 s or what time is left, whoever cancels."""

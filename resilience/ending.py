@@ -8,7 +8,7 @@ from typing import Any
 from resilience import attempt, repeating
 from resilience.call import Call, Sealed
 from resilience.errors import Rejected, ResilienceError
-from resilience.events import CallFailedFast, CallRecovered, CallSucceeded, EngineNested, RetryGaveUp
+from resilience.events import CallFailedFast, CallRecovered, CallSucceeded, RetryGaveUp
 from resilience.history import keep_history
 from resilience.log import Quiet
 from resilience.outcome import Action, Failure
@@ -18,16 +18,14 @@ __all__ = ["NO_KWARGS", "failed", "over", "settle_in", "succeeded"]
 NO_KWARGS: dict[str, Any] = {}
 
 
-def settle_in(call: Call[Any], outer: Call[Any] | None, nested: set[str]) -> None:
+def settle_in(call: Call[Any], outer: Call[Any] | None) -> None:
     """Put on *call* what is not the same for every call: what the one around it allows, what its view adds."""
     plan = call.plan
     if outer is not None:
         call.parent = outer
         if outer.ends < math.inf:
             call.end_by(outer.ends, outer.limit)
-        if outer.engine not in nested:
-            nested.add(outer.engine)
-            call.say(EngineNested, outer=outer.engine)
+        call.nest(outer=outer.engine)
     if plan.deadline is not None:
         call.end_by(call.started + plan.deadline, plan.deadline)
     if plan.prepare is not None:

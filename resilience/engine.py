@@ -62,7 +62,7 @@ class Engine:
         >>> bots = await engine.call(client.get, "/api/v1/bots")
     """
 
-    __slots__ = ("_handler", "_nested", "_plan", "_repeats", "_run", "_streaming", "env", "policies", "rules")
+    __slots__ = ("_handler", "_plan", "_repeats", "_run", "_streaming", "env", "policies", "rules")
 
     def __init__(
         self, policies: Sequence[Policy] = (), *, rules: Rules = http.RULES, name: str | None = None, env: Env | None = None
@@ -80,7 +80,6 @@ class Engine:
             handler = policy.bind(handler, self.env)
         self._handler = handler
         self._repeats = any(getattr(policy, "repeats", False) for policy in self.policies)
-        self._nested: set[str] = set()
         self._run = self._runner()
         self._streaming: Streaming | None = None
 
@@ -270,7 +269,7 @@ class Engine:
             handler = attempt.bind_stream(self.rules, self.env)
             for policy in reversed(self.policies):
                 handler = getattr(policy, "bind_stream", policy.bind)(handler, self.env)
-            self._streaming = Streaming(self._plan, handler, self._nested)
+            self._streaming = Streaming(self._plan, handler)
         return self._streaming
 
     def _runner(self) -> Callable[[Callable[..., Awaitable[T]], tuple[Any, ...], dict[str, Any]], Coroutine[Any, Any, T]]:
@@ -279,7 +278,7 @@ class Engine:
 
         It knows nothing of the view itself: a view that is made for one call must not be left to the garbage collector.
         """
-        plan, handler, repeats, nested = self._plan, self._handler, self._repeats, self._nested
+        plan, handler, repeats = self._plan, self._handler, self._repeats
         now, cancel_count, quiet = self.env.now, self.env.cancel_count, self.env.quiet
         plain = plan.deadline is None and plan.prepare is None
 
@@ -291,7 +290,7 @@ class Engine:
             while outer is not None and outer.fn is None:
                 outer = outer.parent
             if outer is not None or not plain:
-                settle_in(call, outer, nested)
+                settle_in(call, outer)
             set_running(call)
             try:
                 outcome = out_of_time(call, "before") if call.bounded and call.ends <= call.started else await handler(call)

@@ -258,11 +258,17 @@ class DeadlineHit(Event):
 
 
 class EngineNested(Event):
-    """A call began inside a call of engine *outer*: they share repeats, deadline and refreshes.  Said once a pair."""
+    """
+    A call began inside a call of engine *outer*: they share repeats, deadline and refreshes.
+
+    Or a client has retries of its own: *inner* where it is called by this engine, *outer* where it calls through it.  They are counted
+    among the engine's.  Said once a pair.
+    """
 
     name = "engine.nested"
     level = "warning"
     outer: str
+    inner: str | None = None
 
 
 class ResultUnread(Event):

@@ -13,10 +13,11 @@ import attrs
 from resilience.call import Call, Sealed
 from resilience.history import behind_of
 from resilience.outcome import Failure, Phase
+from resilience.reading.repeats import repeats_behind
 from resilience.reading.request import request_meant
 from resilience.reading.shape import request_of
 
-__all__ = ["bar", "decided_inside", "phase_of", "remember", "repeatable", "repeatable_from_outside", "sealed_behind"]
+__all__ = ["bar", "decided_inside", "others", "phase_of", "remember", "repeatable", "repeatable_from_outside", "sealed_behind"]
 
 # RFC 9110, 9.2.2: sending them twice intends no more than sending them once.
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -27,9 +28,9 @@ def phase_of(call: Call[Any], failure: Failure) -> Phase:
     How far the attempt got, as far as *failure* can tell for all of it.
 
     A plain function that must not be repeated may have done its work before the request that was refused: of more than that one request the
-    failure knows nothing.  An adapter's attempt is one request.
+    failure knows nothing; nor does it know of those that a client sent before it on its own.  An adapter's attempt is one request.
     """
-    if call.plan.repeatable is False and call.method is None:
+    if call.method is None and (call.plan.repeatable is False or repeats_behind(_came(failure)) is not None):
         return Phase.UNKNOWN
     if call.undone:
         # What a transaction did was rolled back; what its function did beside it, only the user knows.
@@ -38,6 +39,19 @@ def phase_of(call: Call[Any], failure: Failure) -> Phase:
         if call.attempt in call.undone:
             return Phase.REFUSED
     return failure.signal.phase
+
+
+def others(call: Call[Any], failure: Failure) -> int:
+    """
+    How many tries a client further in made on its own in the latest attempt.
+
+    Said once.  An adapter's attempt is one request: a count on that is of whoever calls through the adapter.
+    """
+    found = None if call.method is not None else repeats_behind(_came(failure))
+    if found is None:
+        return 0
+    call.nest(outer=call.engine, inner=found.client)
+    return found.times
 
 
 def repeatable(call: Call[Any], failure: Failure | None = None) -> bool:
@@ -89,7 +103,7 @@ def _harmless(call: Call[Any], failure: Failure | None, key_header: str | None) 
     """Whether the request, as far as it is known, may be sent twice: by method, dialect, or a key header the caller set without us."""
     # What is asked for is what a repeat would send; the failure may be about a hop that a redirect led to.
     asked = request_meant(call.fn, call.args, call.kwargs)
-    met = None if failure is None else request_of(failure.value if failure.error is None else failure.error)
+    met = None if failure is None else request_of(_came(failure))
     method, path = call.plan.method or call.method, call.path
     for request in (asked, met or call.seen):
         if request is not None:
@@ -108,7 +122,7 @@ def _harmless(call: Call[Any], failure: Failure | None, key_header: str | None) 
 
 def remember(call: Call[Any], failure: Failure) -> None:
     """Keep in mind which request *failure* was about, for an attempt after it that is cut and cannot tell; not its headers."""
-    request = request_of(failure.value if failure.error is None else failure.error)
+    request = request_of(_came(failure))
     if request is not None and request.header(call.key_header or "Idempotency-Key") is None:
         call.seen = attrs.evolve(request, headers=None)
 
@@ -142,5 +156,10 @@ def sealed_behind(call: Call[Any], failure: Failure) -> list[Sealed]:
     sealed = [one for one in call.sealed if one.attempt == call.attempt]
     if not sealed:
         return sealed
-    behind = list(behind_of(failure.value if failure.error is None else failure.error))
+    behind = list(behind_of(_came(failure)))
     return [one for one in sealed if any(one.came is other for other in behind)]
+
+
+def _came(failure: Failure) -> object:
+    """What the attempt raised or returned."""
+    return failure.value if failure.error is None else failure.error

@@ -41,12 +41,10 @@ class Streaming:
     Args:
         plan: As for any call.
         handler: Its policies, bound for streams.
-        nested: The engines it was found inside of.
     """
 
     plan: Plan
     handler: Handler[Any]
-    nested: set[str]
 
     def begin(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
         """A call with an account of a stream, in whatever runs around it."""
@@ -54,7 +52,7 @@ class Streaming:
         call: Call[Any] = begin(plan, fn, args, kwargs, plan.env.now())
         call.flow = Flow(plan.resume, keep=plan.keep_items)
         call.bounded = True  # its attempts have a way of their own
-        settle_in(call, running(), self.nested)
+        settle_in(call, running())
         return call
 
 

@@ -37,6 +37,7 @@ from resilience.errors import ResilienceError
 from resilience.history import keep_history
 from resilience.outcome import Failure
 from resilience.reading.envelope import LARGEST
+from resilience.reading.repeats import COUNT_HEADER
 from resilience.repeating import repeatable
 
 __all__ = ["Adapter", "Library", "signed_as", "takes_engine"]
@@ -53,6 +54,7 @@ _CLOSE_SECONDS = 1.0
 _HEADWAY = 0.9  # of an attempt's limit: by then the client says itself that it never got as far as sending, which blames no peer
 _SLACK = 0.01  # seconds by which the client's own timeouts come after ours, which can say whose they are
 _MOST_KEPT = 16 * 2**20  # bytes of a failed response, packed or unpacked: nobody reads more, and a body may have no end
+_SHOULD_RETRY = "x-should-retry"
 _FAILED = 400  # RFC 9110, 15: from here on the request was not fulfilled
 _UPGRADED = 101
 _UNAUTHORISED = frozenset({401, 407})
@@ -309,6 +311,7 @@ class Adapter:
         self._check(request)
         ride = Ride(self, _origin(base_url) if base_url.host else "")
         response = await self._engine.call(self._attempt, ride, request, send, stream)
+        _settle_with_sdk(ride.call, request, response)
         drained = response.extensions.get(_DRAINED)
         if stream:
             self._hand_out(response, ride.call)
@@ -328,6 +331,7 @@ class Adapter:
                 # An auth flow tries again.  What an attempt before the refusal may have done must not be done under another key.
                 ride.minted = earlier.call.minted
         response = await self._engine.call(self._single, ride, request, transport)
+        _settle_with_sdk(ride.call, request, response)
         self._hand_out(response, ride.call)
         ride.refused = response.status_code in _UNAUTHORISED
         if ride.refused or response.has_redirect_location:
@@ -502,6 +506,10 @@ class Adapter:
         call.label = f"{request.method} {url.netloc.decode('ascii', 'replace')}"  # a path may hold secrets, and labels are logged
         call.closer = self._discard
         ride.board(call, self._home_of(request, origin))
+        if call.plan.attempts is not None and request.headers.get(COUNT_HEADER, "0") != "0":
+            # An SDK tries again what we have just given up.  It may, once each time; its tries and ours do not multiply.
+            call.others = call.plan.attempts
+            call.nest(outer=request.headers.get("user-agent", "SDK").partition("/")[0])
 
     def _home_of(self, request: Any, origin: str) -> str:
         """Where *request* set out: it may be what a redirect led to, followed by the caller's hand or by an engine around this one."""
@@ -534,6 +542,12 @@ class Adapter:
 
     def _origins(self, origins: frozenset[str]) -> frozenset[str]:
         return _normal_origins(self._library.http.URL, origins)
+
+
+def _settle_with_sdk(call: Call[Any], request: Any, response: Any) -> None:
+    """Tell an SDK that counts its retries not to repeat what was not to be, or has been often enough: it asks this header first."""
+    if call.plan.attempts is not None and response.status_code >= _FAILED and COUNT_HEADER in request.headers:
+        response.headers[_SHOULD_RETRY] = "false"
 
 
 def _named(value: Any) -> str:

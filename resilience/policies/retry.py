@@ -126,14 +126,17 @@ class Retry:
             return GiveUp("schedule")
         delays[verdict.throttled] = retries + 1, backoff
         account = _account(call)
+        others = repeating.others(call, failure)
+        call.others += others
+        account.repeats += others
         phase = repeating.phase_of(call, failure)
         of_rule = sum(row[2] == verdict.rule for row in call.tries)
         call.capped = verdict.attempts is not None and of_rule >= verdict.attempts
         decision = decide(
-            tries=call.attempt - call.renewals,
+            tries=call.attempt - call.renewals + call.others,
             attempts=self.attempts if call.plan.attempts is None else min(self.attempts, call.plan.attempts),
             repeats_left=math.inf if account.plan.attempts is None else account.plan.attempts - 1 - account.repeats,
-            tries_of_rule=of_rule,
+            tries_of_rule=of_rule + call.others,
             cap_of_rule=verdict.attempts,
             phase=phase,
             repeatable=phase is not Phase.UNKNOWN or repeating.repeatable(call, failure),

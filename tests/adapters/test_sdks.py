@@ -132,3 +132,54 @@ async def test_an_sdk_s_stream_streams(lib: Any, desk: Any, odd: Any) -> None:
 
     assert ["You ", "missed it."] == words
     assert 2 == len(server.requests)
+
+
+def counted_tries(server: Server) -> list[str]:
+    return [seen.headers["x-stainless-retry-count"] for seen in server.settle().seen]
+
+
+async def test_an_engine_s_last_word_stops_the_retries_of_an_sdk_above_it(lib: Any, desk: Any, server: Server) -> None:
+    """D9: attempts are HTTP requests, whatever the SDK's own setting."""
+    server.script(POST, *[Answer(503)] * 9)
+    async with openai_over(lib, engine(desk, IdempotencyKey(), Retry(attempts=3)), server, max_retries=2) as sdk:
+        with pytest.raises(openai.InternalServerError):
+            await sdk.chat.completions.create(**CHAT)
+
+    assert ["0", "0", "0"] == counted_tries(server)
+
+
+async def test_an_sdk_that_retries_a_lost_connection_is_noticed_once_and_adds_no_more_than_its_own_tries(
+    lib: Any, desk: Any, server: Server
+) -> None:
+    """D9: no header can stop these."""
+    server.script(POST, *[Reset()] * 99)
+    async with openai_over(lib, engine(desk, IdempotencyKey(), Retry(attempts=3)), server, max_retries=1) as sdk:
+        for _ in range(2):
+            with pytest.raises(openai.APIConnectionError):
+                await sdk.chat.completions.create(**CHAT)
+
+    assert ["0", "0", "0", "1"] * 2 == counted_tries(server)
+    assert ["AsyncOpenAI"] == [event.outer for event in desk.of("engine.nested")]
+
+
+async def test_the_retries_of_an_sdk_inside_an_engine_are_counted_and_noticed_once(desk: Any, server: Server) -> None:
+    """D9: three and two would make nine requests; they make three."""
+    server.script(POST, *[Answer(503, headers={"retry-after-ms": "1"})] * 99)
+    around = engine(desk, Retry(attempts=3))
+    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=server.api_key(), max_retries=2) as sdk:
+        for _ in range(2):
+            with pytest.raises(openai.InternalServerError):
+                await around.call(sdk.chat.completions.create, **CHAT)
+
+    assert ["0", "1", "2"] * 2 == counted_tries(server)
+    assert [("callmissed", "openai")] == [(event.outer, event.inner) for event in desk.of("engine.nested")]
+    assert ["attempts", "attempts"] == [event.reason for event in desk.of("retry.gave_up")]
+
+
+async def test_what_an_sdk_has_left_of_the_attempts_is_the_engine_s(desk: Any, server: Server) -> None:
+    server.script(POST, *[Answer(503, headers={"retry-after-ms": "1"})] * 3)
+    around = engine(desk, Retry(attempts=5)).using(repeatable=True)
+    async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key=server.api_key(), max_retries=1) as sdk:
+        await around.call(sdk.chat.completions.create, **CHAT)
+
+    assert ["0", "1", "0", "1"] == counted_tries(server)
