@@ -20,6 +20,7 @@ from typing import Final
 from resilience.classify import CodeKey
 from resilience.dialects import http
 from resilience.outcome import Blame, Verdict, fail_fast, refresh_token, retry
+from resilience.reading.sse import error_event
 
 __all__ = ["RULES"]
 
@@ -105,6 +106,7 @@ RULES: Final = http.RULES.extend(
         "anthropic.CredentialsError": _KEY,  # none, or none that can be read, on this machine
         "anthropic.WorkloadIdentityError": _KEY,
     },
+    by_item=error_event,
     creates_nothing=_creates_nothing,
 )
 """Anthropic: every documented type, and the codes that say more."""

@@ -16,6 +16,7 @@ from typing import Final
 from resilience.classify import CodeKey
 from resilience.dialects import google
 from resilience.outcome import Blame, Verdict, fail_fast, refresh_token, retry
+from resilience.reading.sse import error_event
 
 __all__ = ["RULES"]
 
@@ -86,6 +87,7 @@ RULES: Final = google.RULES.extend(
         (429, "limit: 0"): _ASKED,
     },
     by_status={503: _BUSY},
+    by_item=error_event,
     creates_nothing=_creates_nothing,
 )
 """Gemini: Google's, and what the models add."""

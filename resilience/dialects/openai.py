@@ -20,6 +20,7 @@ from typing import Final
 from resilience.classify import CodeKey
 from resilience.dialects import http
 from resilience.outcome import Blame, Verdict, fail_fast, refresh_token, retry
+from resilience.reading.sse import error_event
 
 __all__ = ["RULES"]
 
@@ -165,6 +166,7 @@ RULES: Final = http.RULES.extend(
         "openai.APIResponseValidationError": fail_fast(blames=Blame.PEER),
         "openai.SubjectTokenProviderError": _KEY,  # the platform's identity for the token exchange could not be had
     },
+    by_item=error_event,
     creates_nothing=_creates_nothing,
 )
 """OpenAI: every documented code and type."""

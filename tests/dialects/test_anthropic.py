@@ -174,13 +174,19 @@ def raised(answer: httpx2.Response) -> anthropic.APIStatusError:
     return SDK._make_status_error_from_response(answer)
 
 
-def in_a_stream(body: dict[str, Any]) -> list[object]:
-    """An error event after a 200: as the SDK raises it, with that status, and as it stands."""
-    return [SDK._make_status_error("for people", body=body, response=response(200)), body]
-
-
 def classified(failure: object) -> Verdict:
     return dialect.RULES.classify(read(failure, wall=0))
+
+
+def in_a_stream(body: dict[str, Any]) -> list[Verdict]:
+    """What is said of an error event after a 200: as the SDK raises it, with that status, and as it stands."""
+    found = [classified(SDK._make_status_error("for people", body=body, response=response(200)))]
+    for event in (body, f"data: {json.dumps(body)}"):
+        assert dialect.RULES.by_item is not None
+        signal = dialect.RULES.by_item(event)
+        assert signal is not None
+        found.append(dialect.RULES.classify(signal))
+    return found
 
 
 @pytest.mark.parametrize(("kind", "status", "meaning"), TYPES)
@@ -188,8 +194,7 @@ def test_each_documented_type_means_what_its_page_says(kind: str, status: int, m
     """In a stream there is no other word: "overloaded_error" comes with the status 200 (D2)."""
     answer = response(status, envelope(kind))
 
-    for failure in (answer, raised(answer), *in_a_stream(envelope(kind))):
-        verdict = classified(failure)
+    for verdict in (classified(answer), classified(raised(answer)), *in_a_stream(envelope(kind))):
         assert (meaning, f"anthropic: kind {kind}") == (means(verdict), verdict.rule)
 
 
@@ -204,9 +209,18 @@ def test_each_documented_status_means_what_the_page_says(status: int, kind: str 
 
 @pytest.mark.parametrize("kind", ["invalid_request_error", "conflict_error"])
 def test_a_request_refused_in_a_stream_speaks_against_the_caller(kind: str) -> None:
-    for failure in in_a_stream(envelope(kind)):
-        verdict = classified(failure)
+    for verdict in in_a_stream(envelope(kind)):
         assert (ASKED, "default") == (means(verdict), verdict.rule)
+
+
+def test_what_a_stream_is_asked_for_is_no_failure() -> None:
+    assert dialect.RULES.by_item is not None
+    for item in (
+        "event: error",
+        'data: {"type": "ping"}',
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "error"}},
+    ):
+        assert dialect.RULES.by_item(item) is None
 
 
 @pytest.mark.parametrize(("code", "status", "kind", "meaning"), CODES)
@@ -214,8 +228,7 @@ def test_a_code_says_more_than_its_type_and_status(code: str, status: int, kind:
     """D2, in a stream too, and whatever the peer says of every answer with that status."""
     answers = [response(status, envelope(kind, code), {"x-should-retry": word}) for word in ("true", "false")]
 
-    for failure in (*answers, *map(raised, answers), *in_a_stream(envelope(kind, code))):
-        verdict = classified(failure)
+    for verdict in (*map(classified, (*answers, *map(raised, answers))), *in_a_stream(envelope(kind, code))):
         assert (meaning, f"anthropic: code {code}") == (means(verdict), verdict.rule)
 
 

@@ -154,6 +154,7 @@ def test_everything_else_is_as_with_openai() -> None:
         for key, verdict in getattr(base.RULES, table).items():
             assert means(verdict) == means(getattr(dialect.RULES, table)[key])
     assert base.RULES.creates_nothing is dialect.RULES.creates_nothing
+    assert base.RULES.by_item is dialect.RULES.by_item
 
 
 def test_no_entry_is_untested() -> None:

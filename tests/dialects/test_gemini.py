@@ -110,13 +110,27 @@ def classified(failure: object) -> Verdict:
     return dialect.RULES.classify(read(failure, wall=0))
 
 
+def in_a_stream(item: object) -> Verdict:
+    assert dialect.RULES.by_item is not None
+    signal = dialect.RULES.by_item(item)
+    assert signal is not None
+    return dialect.RULES.classify(signal)
+
+
 @pytest.mark.parametrize(("status", "name", "meaning", "rule"), GENERATE_CONTENT)
 def test_each_status_of_generate_content_means_what_its_page_says(status: int, name: str, meaning: Means, rule: str) -> None:
     body = envelope(status, name)
 
-    for failure in (response(status, body), ApiError(status, body)):
-        verdict = classified(failure)
+    for verdict in (classified(response(status, body)), classified(ApiError(status, body))):
         assert (meaning, rule) == (means(verdict), verdict.rule)
+    if status != 402:  # of which a stream, which began with 200, knows nothing
+        assert (meaning, rule) == (means(in_a_stream(body)), in_a_stream(f"data: {json.dumps(body)}").rule)
+
+
+def test_what_a_stream_is_asked_for_is_no_failure() -> None:
+    assert dialect.RULES.by_item is not None
+    for item in ({"candidates": [{"content": {"parts": [{"text": "error"}]}}]}, 'data: {"event_type": "content.delta"}'):
+        assert dialect.RULES.by_item(item) is None
 
 
 @pytest.mark.parametrize("name", ["INTERNAL", "UNKNOWN", "UNAVAILABLE"])
@@ -131,8 +145,8 @@ def test_each_code_of_interactions_means_what_its_page_says(code: str, status: i
     """As a response, as an event of a stream that began with 200, and whatever the status says (D2)."""
     event = {"event_type": "error"} | interaction(code)
 
-    for failure in (response(status, interaction(code)), response(200, event), event, response(500, interaction(code))):
-        verdict = classified(failure)
+    failures = [response(answered, interaction(code)) for answered in (status, 400, 500)]
+    for verdict in (*map(classified, failures), in_a_stream(event), in_a_stream(f"data: {json.dumps(event)}")):
         assert (meaning, f"gemini: code {code}") == (means(verdict), verdict.rule)
 
 

@@ -15,6 +15,7 @@ import httpx2
 import openai
 import pytest
 from openai._exceptions import SubjectTokenProviderError  # in no public namespace
+from openai.types.responses import ResponseErrorEvent
 
 from resilience import Action, Blame, Engine, Retry, Signal, Verdict, read
 from resilience.dialects import openai as dialect
@@ -179,6 +180,13 @@ def classified(failure: object) -> Verdict:
     return dialect.RULES.classify(read(failure, wall=0))
 
 
+def in_a_stream(item: object) -> Verdict:
+    assert dialect.RULES.by_item is not None
+    signal = dialect.RULES.by_item(item)
+    assert signal is not None
+    return dialect.RULES.classify(signal)
+
+
 @pytest.mark.parametrize(("code", "status", "meaning", "rule"), CODE_ROWS)
 def test_each_documented_code_means_what_its_page_says(code: str, status: int, meaning: Means, rule: str) -> None:
     """D2."""
@@ -203,13 +211,26 @@ def test_a_code_decides_whatever_the_status_and_the_peers_own_word_say(code: str
 def test_an_error_event_inside_a_stream_means_the_same(code: str, status: int, meaning: Means, rule: str) -> None:
     """Chat completions: ``{"error": {...}}``; the Responses API: ``error`` events, and ``response.failed`` with an error inside."""
     chat = envelope(code, kind=None)
-    as_sdk = openai.APIError("for people", REQUEST, body=chat["error"])
     event = {"type": "error", "code": code, "message": "for people", "param": None, "sequence_number": 3}
     failed = {"type": "response.failed", "response": {"id": "r", "status": "failed", "error": {"code": code, "message": "for people"}}}
 
-    for failure in (as_sdk, chat, event, failed["response"]):
-        verdict = classified(failure)
+    for item in (
+        chat,
+        event,
+        failed,
+        ResponseErrorEvent.model_validate(event),
+        *(f"data: {json.dumps(one)}" for one in (chat, event, failed)),
+    ):
+        verdict = in_a_stream(item)
         assert (meaning, rule) == (means(verdict), verdict.rule)
+    raised_by_the_sdk = classified(openai.APIError("for people", REQUEST, body=chat["error"]))
+    assert (meaning, rule) == (means(raised_by_the_sdk), raised_by_the_sdk.rule)
+
+
+def test_what_a_stream_is_asked_for_is_no_failure() -> None:
+    assert dialect.RULES.by_item is not None
+    for item in ({"choices": [{"delta": {"content": "error"}}]}, {"type": "response.output_text.delta", "delta": "x"}, "data: [DONE]"):
+        assert dialect.RULES.by_item(item) is None
 
 
 @pytest.mark.parametrize(("kind", "status", "meaning"), TYPES)
