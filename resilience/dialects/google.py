@@ -29,7 +29,7 @@ _ONCE_MORE = retry(attempts=2)
 # `google.rpc.Code`.  OK is no error.
 _NAMES: Final[Mapping[str, Verdict]] = {
     "CANCELLED": _ASKED,  # AIP-194: a cancellation "must be honored"
-    # Often a bug of theirs, says AIP-194, and would leave it at that; Service Usage asks for another try.
+    # AIP-194 takes these for bugs, which another try does not mend; Service Usage asks for one, after a second.
     "UNKNOWN": _ONCE_MORE,
     "INTERNAL": _ONCE_MORE,
     # AIP-194 means the deadline that an RPC carries.  A request over HTTP carries none, so this is the server's own.
