@@ -21,6 +21,8 @@ NATIVE: Final[dict[str, str]] = {
     "asyncpg.InterfaceError": "sqlstate",
     "asyncpg.InternalClientError": "sqlstate",
     "psycopg.Error": "sqlstate",
+    "grpc.RpcError": "grpc_status",
+    "google.GoogleAPICallError": "grpc_status",
 }
 """``"package.ClassName"`` of an exception, or of a base of it, to the module here that reads it: loaded when first met."""
 
@@ -32,5 +34,5 @@ def read_native(error: BaseException) -> Signal | None:
     module = next((NATIVE[name] for name in names(type(error)) if name in NATIVE), None)
     if module is None:
         return None
-    signal: Signal = importlib.import_module(f"resilience.reading.{module}").read(error)
+    signal: Signal | None = importlib.import_module(f"resilience.reading.{module}").read(error)
     return signal
