@@ -42,8 +42,8 @@ _CODES: Final[Mapping[CodeKey, Verdict]] = {
     "slow_down": _BUSY,
     "server_is_overloaded": _BUSY,
     "resource_unavailable": _BUSY,
-    # "Error codes", 401 and 403, in words; these are the codes that come with them.  It is the key, its organization or its project, none of
-    # which a new token mends.
+    # "Error codes", 401 and 403, in words; these are the codes that come with them.  It is the key, its organization or its project, and
+    # a new token mends none of these.
     "invalid_api_key": _KEY,
     "account_deactivated": _KEY,
     "no_organization": _KEY,
