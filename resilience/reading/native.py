@@ -23,6 +23,7 @@ NATIVE: Final[dict[str, str]] = {
     "psycopg.Error": "sqlstate",
     "grpc.RpcError": "grpc_status",
     "google.GoogleAPICallError": "grpc_status",
+    "redis.RedisError": "redis_reply",
 }
 """``"package.ClassName"`` of an exception, or of a base of it, to the module here that reads it: loaded when first met."""
 
