@@ -27,7 +27,7 @@ from typing import Any, Final
 from resilience.reading.hints import sane_seconds
 from resilience.reading.peek import is_list, is_mapping, item, plain_int, word
 
-__all__ = ["body_hint", "cost_hint", "details", "inside", "members"]
+__all__ = ["body_hint", "cost_hint", "deep_item", "details", "members"]
 
 _MEMBERS = 32  # of a list that are looked at
 # google.protobuf.Duration: 315,576,000,000 s at most, to the nanosecond.
@@ -45,7 +45,7 @@ def body_hint(fields: Any) -> float | None:
         units = sane_seconds(item(fields, name))
         asked.append(None if units is None else units / in_a_second)
     if item(fields, "ok") is False:
-        asked.append(sane_seconds(inside(fields, "parameters", "retry_after")))
+        asked.append(sane_seconds(deep_item(fields, "parameters", "retry_after")))
     if type(item(fields, "global")) is bool or item(fields, "cloudflare_error") is True:
         asked.append(sane_seconds(item(fields, "retry_after")))
     return next((seconds for seconds in asked if seconds is not None), None)
@@ -57,11 +57,11 @@ def cost_hint(top: Any) -> float | None:
 
     A floor, as others draw on the same bucket.
     """
-    if not any(word(inside(error, "extensions", "code")) == "THROTTLED" for error in members(item(top, "errors"))):
+    if not any(word(deep_item(error, "extensions", "code")) == "THROTTLED" for error in members(item(top, "errors"))):
         return None
-    cost = inside(top, "extensions", "cost")
+    cost = deep_item(top, "extensions", "cost")
     requested, available, restored = (
-        _number(inside(cost, *names))
+        _number(deep_item(cost, *names))
         for names in (("requestedQueryCost",), ("throttleStatus", "currentlyAvailable"), ("throttleStatus", "restoreRate"))
     )
     if requested is None or available is None or restored is None or restored <= 0:
@@ -83,7 +83,7 @@ def members(value: object) -> list[Any]:
         return []
 
 
-def inside(fields: object, *names: str) -> Any:
+def deep_item(fields: object, *names: str) -> Any:
     """The item that *names* lead to, through mappings all the way; None where they do not."""
     for name in names:
         fields = item(fields, name) if is_mapping(fields) else None
@@ -95,7 +95,7 @@ def _duration(value: object) -> float | None:
     text = word(value)
     if text is not None:
         return float(text[:-1]) if re.fullmatch(_DURATION, text) else None
-    parts = [inside(value, "seconds"), inside(value, "nanos")]
+    parts = [deep_item(value, "seconds"), deep_item(value, "nanos")]
     if all(part is None for part in parts):
         return None
     # What is zero may be left out, and what may need 64 bits is text in JSON.

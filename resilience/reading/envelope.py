@@ -40,7 +40,7 @@ from typing import Any, Final
 
 import attrs
 
-from resilience.reading.body_hints import body_hint, cost_hint, details, inside, members
+from resilience.reading.body_hints import body_hint, cost_hint, deep_item, details, members
 from resilience.reading.peek import is_bytes, is_list, is_mapping, is_text, item, plain_int, word
 
 __all__ = ["LARGEST", "Envelope", "clip", "parsed", "read_envelope"]
@@ -181,9 +181,9 @@ def _code(fields: Any) -> str | None:
         raw,
         item(fields, "Code"),
         _aws_type(item(fields, "__type")),
-        inside(fields, "extensions", "code"),
-        inside(fields, "details", "error_code"),
-        inside(fields, "innererror", "code"),
+        deep_item(fields, "extensions", "code"),
+        deep_item(fields, "details", "error_code"),
+        deep_item(fields, "innererror", "code"),
         _oauth_error(item(fields, "error")),
     )
     found = (code for candidate in candidates if (code := word(candidate)) is not None)
@@ -204,7 +204,7 @@ def _google_codes(fields: Any) -> list[object]:
     reasons = [item(one, "reason") for one in (*information, *older)]
     violations = [one for failure in details(fields, "QuotaFailure") for one in members(item(failure, "violations"))]
     quotas = [item(one, name) for one in violations for name in ("quotaId", "quota_id")]
-    limits = [inside(one, "metadata", "quota_limit") for one in information]
+    limits = [deep_item(one, "metadata", "quota_limit") for one in information]
     daily = [name for name in (*quotas, *limits) if re.search(_DAILY, word(name) or "")]
     return [*daily, *reasons, *quotas]
 
@@ -242,7 +242,7 @@ def _kind(fields: Any) -> str | None:
 
 def _inner_code(fields: Any) -> object:
     """Azure's, where it is not the only code."""
-    return inside(fields, "innererror", "code") if word(item(fields, "code")) is not None else None
+    return deep_item(fields, "innererror", "code") if word(item(fields, "code")) is not None else None
 
 
 def _message(fields: Any) -> str | None:
