@@ -21,11 +21,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn, Self, cast
 
 import pytest
 
-__all__ = ["HOST", "PostgreSQL", "Process", "free_port", "missing", "program"]
+__all__ = ["HOST", "PostgreSQL", "Process", "Redis", "free_port", "missing", "program"]
 
 HOST = "127.0.0.1"
 PATIENCE = 60.0  # seconds for a server to come up, or to go: a slow machine is no bug
@@ -206,6 +206,80 @@ class PostgreSQL:
         # storage/postmaster/miscinit: the eighth line of the lock file tells the state.
         with contextlib.suppress(OSError, IndexError):
             return self._lock.read_text(encoding="utf-8").splitlines()[7].strip() == "ready"
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Redis:
+    """
+    A Redis of our own, which starts in no time, and keeps what it holds only where it is told to ``SAVE``.
+
+    Attributes:
+        port: Where it listens, at `HOST`.
+        url: The same, for clients.
+    """
+
+    def __init__(self) -> None:
+        self._server = program("redis-server")
+        self._folder = Path(tempfile.mkdtemp(prefix="redis-"))
+        self._process: Process | None = None
+        self.port = free_port()
+        self.url = f"redis://{HOST}:{self.port}"
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, **settings: object) -> None:
+        """
+        Start it, again after `stop` with what was saved.
+
+        Args:
+            settings: Of its configuration, beside ours; underscores are dashes.
+        """
+        ours = {"port": self.port, "bind": HOST, "save": "", "appendonly": "no", "dir": self._folder, "rdbcompression": "no"}
+        given = {name.replace("_", "-"): value for name, value in settings.items()}
+        options = [part for name, value in (ours | given).items() for part in (f"--{name}", str(value))]
+        # Killed: no farewell, no saving.
+        process = Process([self._server, *options], log=self._folder / "log", signal="KILL")
+        process.wait_until(self._is_there)
+        self._process = process
+
+    def stop(self) -> None:
+        """Stop it at once: whoever is connected sees the connection break."""
+        if self._process is not None:
+            self._process.stop()
+            self._process = None
+
+    def close(self) -> None:
+        """Stop it for good."""
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def ask(self, *command: object) -> Any:
+        """What it answers to *command*, on a connection of its own, from a client that repeats nothing."""
+        import redis.backoff
+        import redis.retry
+
+        once = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+        with redis.Redis(host=HOST, port=self.port, retry=once, decode_responses=True, protocol=2) as client:
+            return cast("Any", client).execute_command(*command)
+
+    def calls(self, command: str) -> int:
+        """How often it was asked for *command* since ``CONFIG RESETSTAT``, whether it carried it out or refused."""
+        stats = self.ask("INFO", "commandstats").get(f"cmdstat_{command.lower()}", {})
+        return int(stats.get("calls", 0)) + int(stats.get("rejected_calls", 0))
+
+    def _is_there(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), timeout=PATIENCE) as connection:
+            connection.sendall(b"PING\r\n")
+            return bool(connection.recv(64))  # while it loads its data it says so
         return False
 
     def __enter__(self) -> Self:

@@ -20,7 +20,7 @@ from resilience import Engine, Env, backend
 from resilience.demo.serve import Server
 from resilience.demo.server import Settings
 from resilience.events import Event
-from tests.servers import PostgreSQL
+from tests.servers import PostgreSQL, Redis
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -247,4 +247,11 @@ def odd() -> Iterator[Callable[[Callable[[Peer, bytes], None]], Odd]]:
 def postgresql() -> Iterator[PostgreSQL]:
     """A PostgreSQL of the tests' own; what one test leaves in it, the next one finds."""
     with PostgreSQL() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[Redis]:
+    """A Redis of the tests' own; what one test leaves in it, the next one finds."""
+    with Redis() as server:
         yield server
