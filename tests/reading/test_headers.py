@@ -1,4 +1,4 @@
-"""One field out of whatever a client calls headers."""
+"""Fields out of whatever a client calls headers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from starlette.datastructures import Headers
 
-from resilience.reading.headers import header, header_values, is_headers
+from resilience.reading.headers import header, header_fields, header_values, is_headers
 
 PAIRS = [("X-One", "1"), ("X-Two", "a"), ("x-two", "b")]
 
@@ -94,6 +94,25 @@ def test_what_came_before_an_error_stands() -> None:
 
 def test_endless_headers_are_read_for_a_while() -> None:
     assert [] == header_values([("a", "1")] * 100_000 + [("b", "2")], "b")
+
+
+@pytest.mark.parametrize("headers", ALL, ids=lambda headers: type(headers).__name__)
+def test_one_walk_finds_all_that_is_wanted(headers: Any) -> None:
+    assert {"x-one": ["1"], "x-two": ["a", "b"]} == header_fields(headers, {"x-one", "x-two", "x-three"}, most=9)
+    assert {"x-one": ["1"]} == header_fields(headers, {"x-one"}, most=9)
+    assert {} == header_fields(headers, set(), most=9)
+
+
+def test_no_more_values_are_taken_than_are_worth_the_work() -> None:
+    headers = [("a", "1"), ("a", "2, 3, 4, 5"), ("b", "6, 7"), ("c", "8"), ("a", "9")]
+
+    assert {"a": ["1"], "b": ["6, 7"], "c": ["8"]} == header_fields(headers, {"a", "b", "c"}, most=4)
+    assert {} == header_fields(headers, {"a", "b", "c"}, most=0)
+
+
+def test_a_list_with_something_else_among_its_pairs_is_no_headers() -> None:
+    assert {} == header_fields([("a", "1"), "bc"], {"a", "b"}, most=9)
+    assert {} == header_fields([("a", "1"), ("b",)], {"a", "b"}, most=9)
 
 
 class Unhashed(type):
