@@ -1,130 +1,137 @@
 """
 How long the peer asks us to wait.
 
-A hint is a floor, so a wrong one is worse than none: what is not plainly a number of the unit its header promises, or one of the three
-dates that HTTP knows, is no hint at all, and the caller backs off as usual.  A date is compared with the response's own ``Date``, so that
-neither a wrong clock here nor one there shortens or stretches the wait.  Nothing here reads a clock, a locale or a time zone.
+A hint is a floor, so a wrong one is worse than none: what is not plainly a delay in the unit of its header is no hint at all, and the
+caller backs off as usual.  Dates and unix times are compared with the response's own ``Date``, so that neither a wrong clock here nor one
+there shortens or stretches the wait.  Nothing here reads a clock, a locale or a time zone.
 
-A header that is repeated says two things.  Whoever waits for the longer obeys both, so the longest of the values that can be read counts.
+What asks for a wait in so many words comes first, in the finest unit first; then the resets of rate limits, as far as
+`resilience.reading.limits` lets them count.  A header that is repeated says two things.  Whoever waits for the longer obeys both, so the
+longest of the values that can be read counts; and as much as is left by the most generous of those that say what is left.
+
+All headers are walked once, and the work on what is found is bounded: 16 values in fields of 256 characters.
 
 Reference:
-    RFC 9110, 5.6.7 (dates), 6.6.1 (``Date``), 10.2.3 (``Retry-After``).
+    RFC 9110, 5.6.7 (dates), 6.6.1 (``Date``), 10.2.3 (``Retry-After``); draft-ietf-httpapi-ratelimit-headers-11, 7: "Retry-After MUST take
+    precedence".  And as each entry of `HINTS` says.
 """
 
 from __future__ import annotations
 
 import datetime
 import math
-import re
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple, TypeAlias
 
-import attrs
-
-from resilience.reading.headers import header_values
+from resilience.reading.dates import http_date
+from resilience.reading.delays import milliseconds, moment, reset, seconds, seconds_or_date
+from resilience.reading.headers import header_fields
+from resilience.reading.limits import Window, policies, until_unspent
 from resilience.reading.peek import plain_int
 
-__all__ = ["HINTS", "Hint", "http_date", "retry_after", "sane_seconds", "should_retry"]
+__all__ = ["HINTS", "Hint", "retry_after", "sane_seconds", "should_retry"]
 
 _SPACE = " \t"
-_LONGEST = 512  # characters of one field; several dates fit
-# A float holds 15 digits exactly; as seconds, they are thirty million years.
-_DECIMAL = r"[0-9]{1,15}(?:\.[0-9]{1,30})?"
+_LONGEST = 256  # characters of one field; several dates fit
+_MOST = 16  # values in all; Anthropic sends eleven
 
-_DAYS = "Mon Tue Wed Thu Fri Sat Sun".split()
-_MONTHS = {name: number for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), start=1)}
-_DAY_NAME = "(?:mon(?:day)?|tue(?:sday)?|wed(?:nesday)?|thu(?:rsday)?|fri(?:day)?|sat(?:urday)?|sun(?:day)?)"
-_MONTH = f"(?P<month>{'|'.join(_MONTHS)})"
-_TIME = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
-_ZONE = r"(?:gmt|utc|ut|z|[+-]0000)"  # all of them mean UTC; any other zone is no HTTP-date
-# Compiled when first needed, which is after a failure.
-_DATES = (
-    f"{_DAY_NAME}, (?P<day>[0-9]{{1,2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} {_ZONE}",  # IMF-fixdate
-    f"{_DAY_NAME}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}) {_TIME} {_ZONE}",  # RFC 850
-    f"{_DAY_NAME} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})",  # asctime: the only one that names no zone
-)
-# Where repeats were joined: at a comma and a space, save those inside a date.  A comma alone may be a decimal or a thousands mark.
-_JOINED = "".join(f"(?<!{day})" for day in [*_DAYS, "day"]) + ", "
+_DAYS = frozenset("mon tue wed thu fri sat sun day".split())  # how what stands before the comma inside a date ends
 
-_EPOCH = datetime.date(1970, 1, 1).toordinal()
-_YEAR = 365.2425 * 86_400
+Parse: TypeAlias = Callable[[str, float], float | None]
 
 
-@attrs.frozen
-class Hint:
+class Hint(NamedTuple):  # a class of attrs would be compiled on import
     """
-    One family of headers that ask for a wait.
+    One header that tells when to come again.
 
     Args:
         header: The header's name.
-        unit: What its number means, in words.
+        unit: What its value means, in words.
         parse: One value and the peer's present time (unix seconds) to seconds from now, finite and >= 0; None if it cannot be read.
+        remaining: The header that tells what is left of the quota whose reset this is; empty for a plain request to wait.
     """
 
     header: str
     unit: str
-    parse: Callable[[str, float], float | None]
+    parse: Parse
+    remaining: str = ""
 
 
-def retry_after(headers: object, *, wall: float) -> float | None:
+_RESET = "at most 31 days of seconds from now, a duration such as 6m0s, a date, or unix seconds or milliseconds within 31 days"
+_MOMENT = "a date, or unix seconds or milliseconds within 31 days"
+
+_ASKED: Final = (
+    Hint("retry-after-ms", "milliseconds from now", milliseconds),  # OpenAI, Anthropic and Azure, in their SDKs
+    Hint("x-ms-retry-after-ms", "milliseconds from now", milliseconds),  # Azure Cosmos DB
+    Hint("x-amz-retry-after", "milliseconds from now", milliseconds),  # botocore's standard mode since 2026, and the other AWS SDKs'
+    Hint("retry-after", "seconds from now, or an HTTP-date", seconds_or_date),
+)
+# Of two resets beside one remaining the first that can be read counts.
+_RESETS: Final = (
+    Hint("ratelimit", "whole seconds from now, in t or reset of each policy", seconds, "ratelimit"),  # tells itself what is left
+    Hint("ratelimit-reset", _RESET, reset, "ratelimit-remaining"),  # the IETF's draft until 2023 (seconds); GitLab (unix seconds)
+    Hint("x-ratelimit-reset-after", "seconds from now", seconds, "x-ratelimit-remaining"),  # Discord
+    Hint("x-ratelimit-reset", _RESET, reset, "x-ratelimit-remaining"),  # GitHub, OpenRouter, Reddit and everybody else
+    # With a second dash only moments: X and Okta send unix seconds, but Alegra seconds from now, Tiendanube and Prisjakt milliseconds.
+    Hint("x-rate-limit-reset", _MOMENT, moment, "x-rate-limit-remaining"),
+    *(  # OpenAI and those who speak like it (Groq: durations; Azure, Cerebras: seconds, the latter by the minute, the hour and the day)
+        Hint(f"x-ratelimit-reset-{of}", _RESET, reset, f"x-ratelimit-remaining-{of}")
+        for of in (
+            "requests",
+            "requests-minute",
+            "requests-hour",
+            "requests-day",
+            "tokens",
+            "tokens-minute",
+            "tokens-hour",
+            "tokens-day",
+            "project-tokens",
+        )
+    ),
+    *(  # Without its priority tier: once that is spent, requests go on in the standard one
+        Hint(f"anthropic-ratelimit-{of}-reset", _MOMENT, moment, f"anthropic-ratelimit-{of}-remaining")
+        for of in ("requests", "tokens", "input-tokens", "output-tokens")
+    ),
+)
+HINTS: Final = (*_ASKED, *_RESETS)
+"""What is looked for.  The first plain request to wait that can be read decides; without one, the quotas that are spent."""
+
+_DATE = "date"
+_PACING: Final = frozenset([_DATE, *(hint.header for hint in HINTS), *(hint.remaining for hint in _RESETS)])
+_SAYING_SO: Final = frozenset({"x-should-retry", "stripe-should-retry"})
+
+
+def retry_after(headers: object, *, wall: float, status: int | None = None) -> float | None:
     """
     Seconds from now that the peer asks us to wait.
 
     Args:
         headers: The response's headers, as the client has them.
         wall: The present time in unix seconds, for dates in a response that has no valid ``Date``.
+        status: The response's status, where there is one: under a 429 a reset counts even if nobody says that the quota is spent.
 
     Returns:
         Finite seconds >= 0, as the peer has them: 0 for a date that is past, and no matter how many for one that is far ahead, since what
         to do about it is a policy's decision.  None where there is no hint, or none that can be read.
     """
-    for hint in HINTS:
-        values = _values(headers, hint.header)
-        if values:
-            now = _now_there(headers, wall)
-            waits = [seconds for value in values if (seconds := hint.parse(value, now)) is not None]
-            if waits:
-                return max(waits)
-    return None
+    found = header_fields(headers, _PACING, most=_MOST)
+    dates = found.pop(_DATE, [])
+    if not found:
+        return None
+    now = _now_there(dates, wall)
+    for hint in _ASKED:
+        if hint.header in found:
+            wait = _most(hint.parse, found[hint.header], now)
+            if wait is not None:
+                return wait
+    return until_unspent(_windows(found, now), status)
 
 
 def should_retry(headers: object) -> bool | None:
-    """The peer's own word on repeating, from ``x-should-retry: true`` or ``false``; None where it gave none, or two."""
-    said = {value.lower() for value in _values(headers, "x-should-retry")}
+    """The peer's own word on repeating, ``x-should-retry`` or Stripe's, ``true`` or ``false``; None where it gave none, or two."""
+    found = header_fields(headers, _SAYING_SO, most=_MOST)
+    said = {value.lower() for fields in found.values() for value in _values(fields)}
     return {"true": True, "false": False}.get(said.pop()) if len(said) == 1 else None
-
-
-def http_date(value: str, now: float) -> float | None:
-    """
-    Unix seconds of an HTTP-date in any of its three forms, always in UTC.
-
-    The name of the day is not checked against the date.
-
-    Args:
-        value: ``Sun, 06 Nov 1994 08:49:37 GMT``, ``Sunday, 06-Nov-94 08:49:37 GMT`` or ``Sun Nov  6 08:49:37 1994``.
-        now: The present time in unix seconds; decides on the century of a year in two digits.
-
-    Returns:
-        None for any other shape, other zones than UTC among them, and for dates that do not exist.
-    """
-    found = next((match for form in _DATES if (match := re.fullmatch(form, value, re.ASCII | re.IGNORECASE))), None)
-    if found is None:
-        return None
-    year, month, day = int(found["year"]), _MONTHS[found["month"].lower()], int(found["day"])
-    hour, minute, second = int(found["hour"]), int(found["minute"]), int(found["second"])
-    if hour > 23 or minute > 59 or second > 60:  # noqa: PLR2004 - 60 is a leap second
-        return None
-    seconds = float(hour * 3600 + minute * 60 + second)
-    try:
-        if len(found["year"]) == 2:  # noqa: PLR2004 - a year in two digits
-            # RFC 9110: what seems more than 50 years ahead is the latest year in the past that ends like this.
-            latest = 1970 + int(now // _YEAR) + 50
-            year = latest - (latest - year) % 100
-            if _midnight(year, month, day) + seconds > now + 50 * _YEAR:
-                year -= 100
-        return _midnight(year, month, day) + seconds
-    except (ValueError, OverflowError):  # the 31st of June; a century counted from a clock that shows nonsense
-        return None
 
 
 def sane_seconds(value: object) -> float | None:
@@ -138,42 +145,56 @@ def sane_seconds(value: object) -> float | None:
     return value if 0 <= value < math.inf else None
 
 
-def _values(headers: object, name: str) -> list[str]:
-    """The field's values, those that somebody joined taken apart again."""
-    fields = (field for field in header_values(headers, name) if len(field) <= _LONGEST)
-    return [value.strip(_SPACE) for field in fields for value in re.split(_JOINED, field, flags=re.IGNORECASE)]
+def _windows(found: Mapping[str, list[str]], now: float) -> Iterator[Window]:
+    """The quotas that may be spent, each with a reset that can be read."""
+    told: set[str] = set()
+    for hint in _RESETS:
+        if hint.header not in found or hint.remaining in told:
+            continue
+        fields = found[hint.header]
+        if hint.remaining == hint.header:
+            rows = [([] if left is None else [left], [until]) for left, until in policies(", ".join(fields))]
+        else:
+            rows = [(found.get(hint.remaining, []), fields)]
+        for remaining, until in rows:
+            left = _most(seconds, remaining, now)  # a count is written as seconds are
+            if not left:
+                wait = _most(hint.parse, until, now)
+                if wait is not None:
+                    told.add(hint.remaining)
+                    yield left, wait
 
 
-def _now_there(headers: object, wall: float) -> float:
+def _most(parse: Parse, fields: list[str], now: float) -> float | None:
+    """The largest of the values that can be read."""
+    most = None
+    for value in _values(fields):
+        found = parse(value, now)
+        if found is not None and (most is None or found > most):
+            most = found
+    return most
+
+
+def _values(fields: list[str]) -> list[str]:
+    """The fields' values, those that somebody joined taken apart: at a comma and a space, since a comma alone may be a decimal mark."""
+    values: list[str] = []
+    for field in fields:
+        if len(field) > _LONGEST:
+            continue
+        if ", " not in field:
+            values.append(field.strip(_SPACE))
+            continue
+        joined = len(values)
+        for piece in field.split(", "):
+            if len(values) > joined and values[-1][-3:].lower() in _DAYS:
+                values[-1] += f", {piece}".rstrip(_SPACE)
+            else:
+                values.append(piece.strip(_SPACE))
+    return values
+
+
+def _now_there(dates: list[str], wall: float) -> float:
     """The time by the peer's clock, if it says so once and clearly, else by ours."""
-    dates = {http_date(value, wall) for value in _values(headers, "date")}
-    there = dates.pop() if len(dates) == 1 else None
+    said = {http_date(value, wall) for value in _values(dates)}
+    there = said.pop() if len(said) == 1 else None
     return wall if there is None else there
-
-
-def _midnight(year: int, month: int, day: int) -> float:
-    return (datetime.date(year, month, day).toordinal() - _EPOCH) * 86_400.0
-
-
-def _decimal(value: str) -> float | None:
-    return float(value) if re.fullmatch(_DECIMAL, value) else None
-
-
-def _seconds_or_date(value: str, now: float) -> float | None:
-    date = http_date(value, now)
-    if date is None:
-        return _decimal(value)
-    ahead = date - now
-    return max(0.0, ahead) if math.isfinite(ahead) else None
-
-
-def _milliseconds(value: str, now: float) -> float | None:  # noqa: ARG001 - every parser is given the time
-    milliseconds = _decimal(value)
-    return None if milliseconds is None else milliseconds / 1000
-
-
-HINTS: Final = (
-    Hint("retry-after-ms", "milliseconds from now", _milliseconds),
-    Hint("retry-after", "seconds from now, or an HTTP-date", _seconds_or_date),
-)
-"""What is looked for, the most exact first; the first header with a value that can be read decides."""
