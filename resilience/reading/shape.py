@@ -80,7 +80,7 @@ def _read_value(value: object, wall: float, body: object) -> Signal:
         code=said.code,
         kind=said.kind,
         message=said.message,
-        retry_after=_first((retry_after(headers, wall=wall), said.retry_after)),
+        retry_after=_first((retry_after(headers, wall=wall, status=status), said.retry_after)),
         phase=_after_redirects(phase_of(status), value),
         should_retry=should_retry(headers),
     )
@@ -115,7 +115,8 @@ def _read_error(error: BaseException, wall: float, body: object) -> Signal:
     if status is None and said.code is None and said.kind is None:
         said = attrs.evolve(said, code=_class_name(error))
     headers = [held for held in (_response_headers(response), attribute(error, "headers")) if is_headers(held)]
-    hints = (*(retry_after(held, wall=wall) for held in headers), said.retry_after, sane_seconds(attribute(error, "retry_after")))
+    asked = (retry_after(held, wall=wall, status=status) for held in headers)
+    hints = (*asked, said.retry_after, sane_seconds(attribute(error, "retry_after")))
     words = (should_retry(held) for held in headers)
     return Signal(
         status=status,

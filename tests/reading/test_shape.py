@@ -399,6 +399,17 @@ def test_a_header_comes_before_the_body_and_the_body_before_an_attribute() -> No
     assert 36.0 == seen(asking).retry_after
 
 
+def test_a_reset_is_a_hint_under_a_429_as_a_value_and_as_an_error() -> None:
+    """B27: under any other status it says when a quota is renewed that is not spent."""
+    headers = {"x-ratelimit-reset-requests": "6m0s"}
+
+    for status, expected in ((429, 360.0), (500, None)):
+        response = httpx2.Response(status, headers=headers, request=httpx2.Request("POST", "https://example.com"))
+        assert expected == seen(response).retry_after
+        assert expected == seen(httpx2.HTTPStatusError("x", request=response.request, response=response)).retry_after
+        assert expected == seen(failed(status=status, headers=headers)).retry_after
+
+
 def test_dates_in_hints_are_compared_with_the_time_given() -> None:
     assert 120.0 == seen(httpx2.Response(503, headers={"Retry-After": "Sun, 06 Nov 1994 08:51:37 GMT"})).retry_after
 
