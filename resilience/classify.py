@@ -1,9 +1,10 @@
 """
 From a signal to a verdict, by a table.
 
-A table is data.  Its entries are looked up from the most specific to the least: code under a status, code, a phrase of the message, kind,
-the peer's own word, status, status class, exception type, default.  The verdict names the entry that made it.  Where a protocol lets its
-servers have the last word, the peer's own word comes first of all.
+A table is data.  Its entries are looked up from the most specific to the least: code under a status, words of the message under a status,
+code, words of the message, kind, the peer's own word, status, status class, exception type, default.  The verdict names the entry that made
+it.  The peer's own "do not repeat" also ends what code, message or kind would have repeated, and where a protocol lets its servers have the
+last word, the peer's own word comes first of all.
 
 A code may be given as a pattern, for families that share a form: ``"08*"`` is PostgreSQL's class of connection exceptions.  A code in full
 comes before any pattern, and of the patterns the longest that matches.
@@ -278,16 +279,13 @@ class Rules:
             return own
         if self.word_first and signal.should_retry is not None:
             return self._told(signal, attrs.evolve(signal, should_retry=None))
-        code, status = signal.code, signal.status
-        found = None
-        if code is not None:
-            found = self.by_code.get((status, code)) or self.by_code.get(code) or self._by_pattern(status, code)
-        if found is None and self.by_message and signal.message is not None:
-            found = self._by_phrase(status, signal.message.lower())
-        if found is None and signal.kind is not None:
-            found = self.by_kind.get(signal.kind)
+        status = signal.status
+        found = self._by_words(signal)
         if found is None and signal.should_retry is not None:
             found = self._told(signal, attrs.evolve(signal, should_retry=None, code=None, kind=None, message=None))
+        elif found is not None and found.action is Action.RETRY and signal.should_retry is False:
+            # The peer knows more about this one failure than the table about all that share its code.
+            found = self._told(signal, attrs.evolve(signal, should_retry=None))
         if found is None and status is not None:
             found = self.by_status.get(status) or self.by_status.get(f"{status // 100}xx")
         if found is None and signal.raised is not None:
@@ -306,6 +304,22 @@ class Rules:
             return _TIMED_OUT
         return _OWN
 
+    def _by_words(self, signal: Signal) -> Verdict | None:
+        """The entry for the code, the message or the kind."""
+        code, status = signal.code, signal.status
+        found = None if code is None else self.by_code.get((status, code))
+        phrase = None
+        if found is None and self.by_message and signal.message is not None:
+            under, phrase = self._by_phrase(status, signal.message.lower())
+            found = phrase if under else None
+        if found is None and code is not None:
+            found = self.by_code.get(code) or self._by_pattern(status, code)
+        if found is None:
+            found = phrase
+        if found is None and signal.kind is not None:
+            found = self.by_kind.get(signal.kind)
+        return found
+
     def _told(self, signal: Signal, rest: Signal) -> Verdict:
         """The peer's own word, which keeps what the table knows of the *rest*: the cap, the schedule, the blame."""
         below = self.classify(rest)
@@ -319,15 +333,15 @@ class Rules:
         fits = (verdict for pattern, under, verdict in self._patterns if under in {None, status} and pattern.fullmatch(code))
         return next(fits, None)
 
-    def _by_phrase(self, status: int | None, message: str) -> Verdict | None:
-        """The entry whose words are in *message*: one under a status before one without, then the longest."""
+    def _by_phrase(self, status: int | None, message: str) -> tuple[bool, Verdict | None]:
+        """The entry whose words are in *message*, one under a status before one without, then the longest; and whether it is under one."""
         best, found = (False, 0), None
         for key, verdict in self.by_message.items():
             under, words = _parted(key)
             rank = (under is not None, len(words))
             if under in {None, status} and rank > best and words in message:
                 best, found = rank, verdict
-        return found
+        return best[0], found
 
     def _by_class(self, raised: type[BaseException]) -> Verdict | None:
         try:

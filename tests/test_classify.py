@@ -126,7 +126,7 @@ class TestMessages:
 
     RULES = EMPTY.extend(
         "acme",
-        by_code={"busy": refresh_token()},
+        by_code={"busy": refresh_token(), (403, "special"): retry()},
         by_message={"Rate limit": retry(), (403, "limit"): retry(throttled=True), "secondary rate limit": fail_fast()},
         by_kind={"family": refresh_token()},
         by_status={403: fail_fast()},
@@ -140,6 +140,8 @@ class TestMessages:
             (Signal(status=429, message="a Secondary Rate Limit"), "acme: message secondary rate limit"),
             (Signal(status=429, kind="family", message="rate limit"), "acme: message Rate limit"),
             (Signal(code="busy", message="rate limit"), "acme: code busy"),
+            (Signal(status=403, code="busy", message="rate limit"), "acme: message 403 limit"),
+            (Signal(status=403, code="special", message="rate limit"), "acme: code 403 special"),
             (Signal(status=403, message="no such luck"), "acme: status 403"),
         ],
     )
@@ -163,7 +165,14 @@ class TestThePeersOwnWord:
     def test_true_keeps_the_cap_of_what_would_be_repeated_anyway(self) -> None:
         assert 2 == callmissed.RULES.classify(Signal(500, should_retry=True)).attempts
 
-    def test_does_not_beat_a_code(self) -> None:
+    @pytest.mark.parametrize("signal", [Signal(429, "rate_limit_exceeded"), Signal(503, kind="provider_error")])
+    def test_false_ends_what_a_code_or_kind_would_repeat(self, signal: Signal) -> None:
+        """It is about this one failure, the entry about all that share the code."""
+        verdict = callmissed.RULES.classify(attrs.evolve(signal, should_retry=False))
+
+        assert (Action.FAIL_FAST, "callmissed: the peer's own word") == (verdict.action, verdict.rule)
+
+    def test_true_does_not_beat_a_code(self) -> None:
         assert Action.FAIL_FAST is callmissed.RULES.classify(Signal(402, "insufficient_credits", should_retry=True)).action
 
     RANKING = EMPTY.extend(
@@ -202,10 +211,10 @@ class TestThePeersOwnWord:
         assert "acme: code stale" == self.RANKING.classify(Signal(code="stale", should_retry=False)).rule
 
     def test_stays_first_in_what_is_built_on_such_a_table_unless_that_says_otherwise(self) -> None:
-        signal = Signal(code="busy", should_retry=False)
+        signal = Signal(code="gone", should_retry=True)
         heir, other = self.RANKING.extend("heir"), self.RANKING.extend("other", word_first=False)
 
-        assert [Action.FAIL_FAST, Action.RETRY] == [rules.classify(signal).action for rules in (heir, other)]
+        assert [Action.RETRY, Action.FAIL_FAST] == [rules.classify(signal).action for rules in (heir, other)]
 
     def test_is_put_first_by_a_flag_and_by_nothing_else(self) -> None:
         with pytest.raises(ValueError, match="Rules.word_first: expected True or False, got 'yes'"):
@@ -407,4 +416,5 @@ class TestAnySignal:
         verdict = rules.classify(signal)
 
         ours = signal.raised is not None and issubclass(signal.raised, ResilienceError)
-        assert (signal.code is not None and not ours) == (verdict.attempts == 7)
+        told = signal.should_retry is False  # by the peer itself, and about this one failure
+        assert (signal.code is not None and not ours and not told) == (verdict.attempts == 7)
