@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import itertools
 import types
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
 
-__all__ = ["operation_name", "refuse_misuse", "refuse_sync", "yields"]
+__all__ = ["mentions", "operation_name", "refuse_misuse", "refuse_sync", "yields"]
+
+_MOST = 512  # things that are looked at
 
 
 def operation_name(fn: object) -> str:
@@ -17,6 +21,45 @@ def operation_name(fn: object) -> str:
         fn = fn.func
     name = getattr(fn, "__qualname__", None)
     return name if isinstance(name, str) else type(fn).__qualname__
+
+
+def mentions(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], text: str) -> bool:
+    """
+    Whether *text* is something that a call was given, and not something that was made up under way.
+
+    Looked at are the arguments and what lists and mappings among them hold, the function's constants and defaults and the variables around
+    it, and the attributes of its object and of other objects, but nothing that those hold in turn: there an SDK keeps what it has made up.
+    """
+    todo: list[Any] = [*args, *kwargs.values(), fn]
+    for _ in range(_MOST):
+        if not todo:
+            return False
+        one: Any = todo.pop(0)
+        if isinstance(one, str | bytes):
+            if one in (text, text.encode()):
+                return True
+        elif isinstance(one, Mapping):
+            todo.extend(itertools.islice(cast("Mapping[object, object]", one).values(), _MOST))
+        elif isinstance(one, list | tuple | set | frozenset):
+            todo.extend(itertools.islice(cast("Iterable[object]", one), _MOST))
+        elif isinstance(one, functools.partial):
+            todo += [one.args, one.keywords, one.func]
+        elif isinstance(one, types.MethodType):
+            todo += [one.__self__, one.__func__]
+        elif isinstance(one, types.FunctionType):
+            todo += [one.__code__.co_consts, one.__defaults__, one.__kwdefaults__, _around(one), getattr(one, "__wrapped__", None)]
+        elif not isinstance(one, type | types.ModuleType):
+            todo += [value for value in getattr(one, "__dict__", {}).values() if isinstance(value, str | bytes)]
+    return False
+
+
+def _around(fn: types.FunctionType) -> list[Any]:
+    """The variables of functions around *fn* that it uses, and that have a value."""
+    found: list[Any] = []
+    for cell in fn.__closure__ or ():
+        with contextlib.suppress(ValueError):
+            found.append(cell.cell_contents)
+    return found
 
 
 def yields(fn: object) -> bool:

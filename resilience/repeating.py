@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from resilience.call import Call, Sealed
+from resilience.callables import mentions
 from resilience.history import behind_of
 from resilience.outcome import Failure, Phase
 from resilience.reading.repeats import repeats_behind
@@ -109,7 +110,9 @@ def _harmless(call: Call[Any], failure: Failure | None, key_header: str | None) 
         if request is not None:
             method = method or request.method
             path = path or request.path
-            if key_header is not None and (request.header(key_header) or "").strip():
+            key = "" if key_header is None else (request.header(key_header) or "").strip()
+            # A key that an SDK made up for this one attempt protects only that: the next has another.
+            if key and (request is asked or mentions(call.fn, call.args, call.kwargs, key)):
                 return True
     if method is None or method.upper() in _IDEMPOTENT:
         return True

@@ -316,7 +316,6 @@ async def test_a_server_error_without_a_key_of_ours_is_not_repeated(world: World
 
 
 @pytest.mark.anyio
-@pytest.mark.xfail(reason="the key in the request that failed is taken for the caller's own, and the SDK made it up for this attempt only")
 async def test_a_broken_connection_without_a_key_of_ours_is_not_repeated(world: World) -> None:
     """D4: each repeat would be another charge."""
     client = Broken()

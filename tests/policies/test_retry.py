@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import random
 from collections.abc import Awaitable, Callable
@@ -328,10 +330,63 @@ class TestSafety:
     async def test_the_failures_own_request_decides(self, world: World, failure: Exception, repeats: bool) -> None:
         fetch = script(failure, "ok")
 
-        outcome = await outcome_of(Engine([Retry()], env=world.env).call(fetch))
+        outcome = await outcome_of(Engine([Retry()], env=world.env).call(fetch, "k"))
 
         assert ("ok" if repeats else failure) == outcome
         assert ([] if repeats else ["unsafe"]) == reasons(world)
+
+    async def test_a_key_that_was_made_up_for_the_failed_attempt_protects_nothing(self, world: World) -> None:
+        """D4: SDKs do that, and the next attempt would have another."""
+        minted = itertools.count()
+
+        async def pay(amount: int) -> None:
+            raise ReadTimeout(Request("POST", {"idempotency-key": f"key-{next(minted)}"}))
+
+        assert isinstance(await outcome_of(Engine([Retry()], env=world.env).call(pay, 42)), ReadTimeout)
+        assert ["unsafe"] == reasons(world)
+
+    @pytest.mark.parametrize("way", ["argument", "header", "attribute", "around", "default", "constant", "partial", "method"])
+    async def test_one_that_the_caller_has_set_does_wherever_it_was(self, world: World, way: str) -> None:
+        key = "order-42"
+        failing = ReadTimeout(Request("POST", {"idempotency-key": key}))
+
+        class Order:
+            def __init__(self) -> None:
+                self.key = key
+
+            async def pay(self) -> None:
+                raise failing
+
+        async def pay(*args: object, **kwargs: object) -> None:
+            raise failing
+
+        async def around() -> None:
+            assert key
+            raise failing
+
+        async def default(key: str = key) -> None:
+            raise failing
+
+        async def constant() -> None:
+            headers = {"Idempotency-Key": "order-42"}
+            assert headers
+            raise failing
+
+        engine = Engine([Retry(attempts=2)], env=world.env)
+        await outcome_of(
+            {
+                "argument": lambda: engine.call(pay, key),
+                "header": lambda: engine.call(pay, extra_headers={"Idempotency-Key": key}),
+                "attribute": lambda: engine.call(pay, Order()),
+                "around": lambda: engine.call(around),
+                "default": lambda: engine.call(default),
+                "constant": lambda: engine.call(constant),
+                "partial": lambda: engine.call(functools.partial(pay, [key])),
+                "method": lambda: engine.call(Order().pay),
+            }[way]()
+        )
+
+        assert ["attempts"] == reasons(world)
 
     @one_loop
     @pytest.mark.parametrize("client", [httpx, httpx2], ids=["httpx", "httpx2"])
@@ -429,8 +484,8 @@ class TestSafety:
         engine = Engine([IdempotencyKey(header="X-Request-Id"), Retry()], env=world.env)
         ours, theirs = Request("POST", {"x-request-id": "k"}), Request("POST", {"idempotency-key": "k"})
 
-        assert "ok" == await engine.call(script(ReadTimeout(ours), "ok"))
-        assert isinstance(await outcome_of(engine.call(script(ReadTimeout(theirs)))), ReadTimeout)
+        assert "ok" == await engine.call(script(ReadTimeout(ours), "ok"), "k")
+        assert isinstance(await outcome_of(engine.call(script(ReadTimeout(theirs)), "k")), ReadTimeout)
 
     async def test_a_dialect_may_know_requests_that_create_nothing(self, world: World) -> None:
         asked = []
