@@ -10,9 +10,9 @@ Set-up.  Stripe's Python SDK repeats on its own (``max_network_retries=0`` turns
 an engine's repeats would each bring another, which protects nothing: hand in ``idempotency_key=current().take_key()``, under an
 `IdempotencyKey`.  Most of its errors do not tell the request; say ``using(method="POST")`` for what must not happen twice.
 
-Whose word counts.  ``stripe-should-retry`` is the peer's own and decides where neither code nor type is in these tables: what is there is
-certain.  The type ``invalid_request_error`` is in none, for lock timeouts (429) have it too, and ``api_error`` says no more than the
-status.
+Whose word counts.  ``stripe-should-retry: false`` ends it, whatever the table would do; ``true`` counts where neither code nor type is in
+the table, as what it has to say there is certain.  The type ``invalid_request_error`` is not in it, for lock timeouts (429) have it too,
+and ``api_error`` says no more than the status.
 
 Sources: docs.stripe.com, "Errors", "Error codes", "Advanced error handling", "Rate limits", "Idempotent requests", "API v2 overview",
 "Declines"; stripe-python ``_api_requestor.py`` (how v1 and v2 errors are told apart) and ``_http_client.py`` (what it repeats: 409, 5xx and

@@ -92,6 +92,7 @@ GRAPHQL: list[tuple[dict[str, Any], Expected]] = [
     ({"type": "RATE_LIMITED", "message": "API rate limit exceeded for installation ID 9306189."}, THROTTLED),
     # As seen since 2026.
     ({"type": "RATE_LIMIT", "code": "graphql_rate_limit", "message": "API rate limit already exceeded for user ID 1."}, THROTTLED),
+    ({"type": "RATE_LIMIT", "code": "graphql_rate_limit", "message": "..."}, THROTTLED),
     ({"type": "RATE_LIMIT", "message": "..."}, THROTTLED),
     ({"type": "RATE_LIMITED", "message": "..."}, THROTTLED),
     # "200 or 403, and you will receive an error message": the same words.

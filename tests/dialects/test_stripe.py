@@ -269,12 +269,13 @@ def coded(kind: str, code: str) -> httpx2.Response:
         (500, "api_error", None, "true", RETRY),
         (400, "invalid_request_error", None, "true", RETRY),
         (424, "api_error", None, "true", RETRY),
+        (429, "invalid_request_error", "lock_timeout", "false", FAIL),
         # What is certain is not asked for again, whatever the header says.
         (402, "card_error", "card_declined", "true", FAIL),
         (400, "idempotency_error", None, "true", FAIL),
     ],
 )
-def test_stripe_s_own_word_decides_where_neither_type_nor_code_does(
+def test_stripe_s_own_word_decides_over_all_but_what_is_certain(
     status: int, kind: str, code: str | None, word: str, action: Action
 ) -> None:
     headers = {"Stripe-Should-Retry": word}
