@@ -1,0 +1,73 @@
+"""Dialects by name, and their tables as data."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import cast
+
+from resilience import dialects
+from resilience.classify import Rules
+from resilience.cli.arguments import UsageError
+from resilience.outcome import Verdict
+
+__all__ = ["named", "rules_of", "table"]
+
+
+def named() -> list[str]:
+    """The names of all dialects that come with the library."""
+    return sorted(info.name for info in pkgutil.iter_modules(dialects.__path__) if not info.name.startswith("_"))
+
+
+def rules_of(name: str) -> Rules:
+    """
+    The rules called *name*: one of `named`, or ``module:NAME`` for one's own.
+
+    Raises:
+        UsageError: There are none.
+    """
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        if module not in named():
+            raise UsageError(f"unknown dialect {name!r}; known are {', '.join(named())}, or name your own as module:NAME")
+        module, attribute = f"resilience.dialects.{module}", "RULES"
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # noqa: BLE001 - whatever a module of the user's raises when it is imported
+        raise UsageError(f"cannot load dialect {name!r}: {type(error).__name__}: {error}") from None
+    if not isinstance(found, Rules):
+        raise UsageError(f"dialect {name!r}: expected Rules, got {type(found).__name__}")
+    return found
+
+
+def table(rules: Rules) -> list[dict[str, object]]:
+    """All that *rules* say, one row an entry, in the order in which they are asked."""
+    rows = [
+        {"by": by, "key": _words(key), **said(verdict)}
+        for by, entries in (
+            ("code", rules.by_code),
+            ("message", rules.by_message),
+            ("kind", rules.by_kind),
+            ("status", rules.by_status),
+            ("error", rules.by_error),
+        )
+        for key, verdict in entries.items()
+    ]
+    return [*rows, {"by": "default", "key": "", **said(rules.default)}]
+
+
+def said(verdict: Verdict) -> dict[str, object]:
+    """A verdict as data."""
+    return {
+        "action": verdict.action.value,
+        "attempts": verdict.attempts,
+        "throttled": verdict.throttled,
+        "blames": verdict.blames.value,
+        "rule": verdict.rule,
+    }
+
+
+def _words(key: object) -> str:
+    if isinstance(key, tuple):
+        return " ".join(map(str, cast("tuple[object, ...]", key)))
+    return f"{key.__module__}.{key.__qualname__}" if isinstance(key, type) else str(key)
