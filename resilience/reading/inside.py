@@ -35,6 +35,7 @@ from resilience.reading.envelope import LARGEST, parsed, read_envelope
 from resilience.reading.hints import retry_after
 from resilience.reading.peek import attribute, is_bytes, is_mapping, is_text, item, word
 from resilience.reading.responses import loaded_body, reader_of
+from resilience.reading.shape import REFUSALS, after_redirects
 
 __all__ = ["graphql_errors", "slack_error"]
 
@@ -43,8 +44,7 @@ _ERRORS: Final = ('"errors"',)
 _NOT_OK: Final = ('"ok":false', '"ok": false')
 # THROTTLED, RATE_LIMITED, RATELIMITED, REQUEST_RATE_LIMITED, TOO_MANY_REQUESTS ...
 _SLOWER = r"(?i:.*(?:throttl|rate[ _-]?limit|too[ _-]?many[ _-]?requests).*)"
-# Apollo's; Slack's, of which the last means that "the POST data was either missing or truncated".
-_REFUSED = frozenset({"UNAUTHENTICATED", "not_authed", "invalid_auth", "token_expired", "request_timeout"})
+_REFUSED = REFUSALS | {"UNAUTHENTICATED"}
 
 
 def graphql_errors(value: object) -> Signal | None:
@@ -126,5 +126,5 @@ def _signal(value: object, answer: object, *, began: bool) -> Signal:
         kind=said.kind,
         message=said.message,
         retry_after=said.retry_after if hint is None else hint,
-        phase=Phase.REFUSED if not began and (slower or said.code in _REFUSED) else Phase.UNKNOWN,
+        phase=after_redirects(Phase.REFUSED if not began and (slower or said.code in _REFUSED) else Phase.UNKNOWN, value),
     )

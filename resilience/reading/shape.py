@@ -12,9 +12,11 @@ from __future__ import annotations
 import errno
 import math
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import attrs
 
+from resilience.errors import ResilienceError
 from resilience.outcome import Phase, Signal
 from resilience.reading.envelope import Envelope, clip, read_envelope
 from resilience.reading.headers import is_headers
@@ -27,8 +29,10 @@ from resilience.reading.responses import READERS, Reader, first_sight, loaded_bo
 
 __all__ = [
     "READERS",
+    "REFUSALS",
     "Reader",
     "RequestFacts",
+    "after_redirects",
     "first_sight",
     "phase_of",
     "read",
@@ -36,6 +40,12 @@ __all__ = [
     "request_of",
     "response_status",
 ]
+
+REFUSALS: Final = frozenset({"not_authed", "invalid_auth", "token_expired", "ratelimited", "rate_limited", "request_timeout"})
+"""
+Codes of Slack's by which it refuses a request before it does any work, although its status is 200; the last means that the request's body
+was "missing or truncated".
+"""
 
 _STATUSES = ("status_code", "status", "http_status")
 # What SDKs copy from the peer's envelope: `errors` and `extensions` GraphQL clients, `errors` and `details` google-api-core.
@@ -81,7 +91,7 @@ def _read_value(value: object, wall: float, body: object) -> Signal:
         kind=said.kind,
         message=said.message,
         retry_after=_first((retry_after(headers, wall=wall, status=status), said.retry_after)),
-        phase=_after_redirects(phase_of(status), value),
+        phase=after_redirects(phase_of(status), value),
         should_retry=should_retry(headers),
     )
 
@@ -115,6 +125,10 @@ def _read_error(error: BaseException, wall: float, body: object) -> Signal:
     if status is None and said.code is None and said.kind is None:
         said = attrs.evolve(said, code=_class_name(error))
     headers = [held for held in (_response_headers(response), attribute(error, "headers")) if is_headers(held)]
+    phase = phase_of(status, error)
+    # Not for errors of ours, whose code is that of an earlier failure.
+    if said.code in REFUSALS and status in {None, 200} and not isinstance(error, ResilienceError):
+        phase = Phase.REFUSED
     asked = (retry_after(held, wall=wall, status=status) for held in headers)
     hints = (*asked, said.retry_after, sane_seconds(attribute(error, "retry_after")))
     words = (should_retry(held) for held in headers)
@@ -124,7 +138,7 @@ def _read_error(error: BaseException, wall: float, body: object) -> Signal:
         kind=said.kind,
         message=said.message or _message(error),
         retry_after=_first(hints),
-        phase=_after_redirects(phase_of(status, error), response, error),
+        phase=after_redirects(phase, response, error),
         should_retry=next((said_so for said_so in words if said_so is not None), None),
         raised=type(error),
     )
@@ -180,7 +194,7 @@ def _response_headers(response: object) -> object:
     return attribute(response, "headers")
 
 
-def _after_redirects(phase: Phase, *holders: object) -> Phase:
+def after_redirects(phase: Phase, *holders: object) -> Phase:
     """
     The phase, with the redirects that came before in mind.
 

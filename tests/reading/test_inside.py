@@ -193,6 +193,16 @@ def test_slack_says_which_errors_may_have_had_effects(code: str, phase: Phase) -
     assert signal == Signal(code=code, message=code, phase=phase)
 
 
+@pytest.mark.parametrize(("hop", "phase"), [(303, Phase.UNKNOWN), (307, Phase.REFUSED)])
+def test_a_refusal_behind_a_redirect_may_not_speak_for_the_first_request(hop: int, phase: Phase) -> None:
+    """D4: "see other" may answer a request that was carried out."""
+    for reader, body in ((graphql_errors, {"errors": [error("THROTTLED")]}), (slack_error, {"ok": False, "error": "ratelimited"})):
+        signal = reader(httpx2.Response(200, json=body, history=[httpx2.Response(hop)]))
+
+        assert signal is not None
+        assert phase is signal.phase
+
+
 def test_a_hint_is_read_from_the_headers_and_from_the_body() -> None:
     """D3: GitHub answers 200 with RATE_LIMITED and says in the headers when the window ends."""
     cost = {"cost": {"requestedQueryCost": 252, "throttleStatus": {"currentlyAvailable": 2, "restoreRate": 50}}}

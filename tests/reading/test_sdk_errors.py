@@ -77,7 +77,7 @@ def said(error: BaseException) -> Signal:
 
 
 SLACK = [
-    (200, {"ok": False, "error": "token_expired"}, {}, Signal(200, "token_expired")),
+    (200, {"ok": False, "error": "token_expired"}, {}, Signal(200, "token_expired", phase=REFUSED)),
     (
         200,
         {"ok": False, "error": "invalid_arguments", "response_metadata": {"messages": ["[ERROR]"]}},

@@ -461,6 +461,17 @@ def test_a_value_that_is_no_response_is_not_read_unless_it_is_a_mapping() -> Non
     assert Signal(code="ratelimited", message="ratelimited") == seen({"ok": False, "error": "ratelimited"})
 
 
+def test_slack_refuses_with_a_status_of_200() -> None:
+    """D4: a message that was refused may be posted again, whoever says that a call must not be repeated."""
+    for status in (None, 200):
+        for code in ("token_expired", "ratelimited", "invalid_auth"):
+            assert REFUSED is seen(failed(status=status, body={"ok": False, "error": code})).phase
+        for code in ("internal_error", "fatal_error", "overloaded_error"):
+            assert UNKNOWN is seen(failed(status=status, body={"ok": False, "error": code})).phase
+    assert UNKNOWN is seen(failed(status=500, body={"ok": False, "error": "ratelimited"})).phase
+    assert UNKNOWN is seen(DeadlineExceeded(code="ratelimited")).phase
+
+
 def test_a_response_that_says_nothing_says_nothing() -> None:
     assert Signal(status=500) == seen(httpx2.Response(500))
     assert Signal(status=500) == seen(httpx2.Response(500, content=b"<html>"))
