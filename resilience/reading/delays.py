@@ -50,23 +50,20 @@ def seconds_or_date(value: str, now: float) -> float | None:
 def moment(value: str, now: float) -> float | None:
     """A date of RFC 3339, an HTTP-date, or unix seconds or milliseconds within 31 days of *now*."""
     found = _number(value)
-    if found is None:
-        return _until(internet_date(value) if value[:1].isdigit() else http_date(value, now), now)
-    ahead = (found if found < _MILLISECONDS else found / 1000) - now
-    return max(0.0, ahead) if abs(ahead) <= _MONTH else None
+    return _date(value, now) if found is None else _near(found, now)
 
 
 def reset(value: str, now: float) -> float | None:
     """At most 31 days of seconds from now, a duration, or a `moment`."""
     found = _number(value)
-    if found is not None and found <= _MONTH:
-        return found
-    return _duration(value) if value[-1:] in {"h", "m", "s"} else moment(value, now)
+    if found is not None:
+        return found if found <= _MONTH else _near(found, now)
+    return _duration(value) if value[-1:] in {"h", "m", "s"} else _date(value, now)
 
 
 def _number(value: str) -> float | None:
     """A number in decimal notation, without a sign or an exponent: finite and >= 0."""
-    if not value.isascii():
+    if not value[:1].isdigit() or not value.isascii():
         return None
     whole, dot, fraction = (value, "", "") if value.isdigit() else value.partition(".")
     if not whole.isdigit() or len(whole) > _WHOLE or (dot and not (fraction.isdigit() and len(fraction) <= _FRACTION)):
@@ -82,6 +79,17 @@ def _duration(value: str) -> float | None:
     return hours * 3600 + minutes * 60 + whole + thousandths / 1000
 
 
+def _near(stamp: float, now: float) -> float | None:
+    ahead = (stamp if stamp < _MILLISECONDS else stamp / 1000) - now
+    return max(0.0, ahead) if abs(ahead) <= _MONTH else None
+
+
+def _date(value: str, now: float) -> float | None:
+    return _until(internet_date(value) if value[:1].isdigit() else http_date(value, now), now)
+
+
 def _until(stamp: float | None, now: float) -> float | None:
-    ahead = math.nan if stamp is None else stamp - now
+    if stamp is None:
+        return None
+    ahead = stamp - now
     return max(0.0, ahead) if math.isfinite(ahead) else None

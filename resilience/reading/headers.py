@@ -57,6 +57,8 @@ def header_fields(headers: object, wanted: Collection[str], *, most: int) -> dic
                 if text is not None and (size := text.count(", ") + 1) <= most:
                     found.setdefault(name, []).append(text)
                     most -= size
+                    if not most:
+                        break
     except Exception:  # noqa: BLE001 - a mapping of somebody else's may raise anything; what came before stands
         return found
     return found

@@ -9,7 +9,7 @@ What asks for a wait in so many words comes first, in the finest unit first; the
 `resilience.reading.limits` lets them count.  A header that is repeated says two things.  Whoever waits for the longer obeys both, so the
 longest of the values that can be read counts; and as much as is left by the most generous of those that say what is left.
 
-All headers are walked once, and the work on what is found is bounded: 16 values in fields of 256 characters.
+All headers are walked once, and the work on what is found is bounded: 14 values in fields of 256 characters.
 
 Reference:
     RFC 9110, 5.6.7 (dates), 6.6.1 (``Date``), 10.2.3 (``Retry-After``); draft-ietf-httpapi-ratelimit-headers-11, 7: "Retry-After MUST take
@@ -33,7 +33,7 @@ __all__ = ["HINTS", "Hint", "retry_after", "sane_seconds", "should_retry"]
 
 _SPACE = " \t"
 _LONGEST = 256  # characters of one field; several dates fit
-_MOST = 16  # values in all; Anthropic sends eleven
+_MOST = 14  # values in all, where a date counts twice for its comma; Anthropic sends eleven
 
 _DAYS = frozenset("mon tue wed thu fri sat sun day".split())  # how what stands before the comma inside a date ends
 
@@ -152,17 +152,19 @@ def _windows(found: Mapping[str, list[str]], now: float) -> Iterator[Window]:
         if hint.header not in found or hint.remaining in told:
             continue
         fields = found[hint.header]
-        if hint.remaining == hint.header:
-            rows = [([] if left is None else [left], [until]) for left, until in policies(", ".join(fields))]
-        else:
-            rows = [(found.get(hint.remaining, []), fields)]
+        rows = _rows(fields) if hint.remaining == hint.header else [(found.get(hint.remaining, []), fields)]
         for remaining, until in rows:
-            left = _most(seconds, remaining, now)  # a count is written as seconds are
+            left = _most(seconds, remaining, now) if remaining else None  # a count is written as seconds are
             if not left:
                 wait = _most(hint.parse, until, now)
                 if wait is not None:
                     told.add(hint.remaining)
                     yield left, wait
+
+
+def _rows(fields: list[str]) -> list[tuple[list[str], list[str]]]:
+    """What a structured field says, as if in two fields for each policy."""
+    return [([] if left is None else [left], [until]) for left, until in policies(", ".join(fields))]
 
 
 def _most(parse: Parse, fields: list[str], now: float) -> float | None:

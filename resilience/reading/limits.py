@@ -32,10 +32,10 @@ __all__ = ["LONGEST", "MOST_STARTS", "Window", "policies", "until_unspent"]
 Window: TypeAlias = tuple[float | None, float]
 """What is left of a quota, >= 0, None where nobody says; and seconds until it is whole again."""
 
-# http_sf takes up to 1.2 microseconds for each member, parameter or item, and up to 0.15 for each character of one: some 40 in all.
-LONGEST: Final = 128
-"""Characters of a ``RateLimit`` field that are parsed; three policies with partition keys fit."""
-MOST_STARTS: Final = 13
+# http_sf takes up to 1.2 microseconds for each member, parameter or item, and up to 0.15 for each character of one: some 20 in all.
+LONGEST: Final = 96
+"""Characters of a ``RateLimit`` field that are parsed: three policies fit, or two with partition keys."""
+MOST_STARTS: Final = 10
 """Members, parameters, items of inner lists and escaped bytes in them."""
 
 _STARTS = ",;( %@"  # what each of those starts with

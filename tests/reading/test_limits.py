@@ -49,7 +49,8 @@ def test_of_several_quotas_of_which_nobody_says_what_is_left_the_shortest_is_a_f
         ('"default";r=0;pk=:dHJpYWwxMjEzMjM=:', []),
         ('  "default"; r=0; t=30', [("0", "30")]),
         ('"default";r=0;t=30;acme-burst=?1;comment="a, b; c"', [("0", "30")]),
-        ('"three";r=0;t=1;pk=:cHsdsRa894==:, "that";r=9;t=60;pk=:cHsdsRa894==:, "fit";r=0;t=3600;pk=:cHsdsRa894==:', 3),
+        ('"two";r=0;t=1;pk=:cHsdsRa894==:, "that-fit";r=9;t=86400;pk=:cHsdsRa894==:', [("0", "1"), ("9", "86400")]),
+        ('"three";r=0;t=1, "that";r=9;t=60, "fit";r=0;t=86400', [("0", "1"), ("9", "60"), ("0", "86400")]),
         # With tokens for names, as in drafts between the two forms.
         ("default;r=0;t=30, burst;r=3;t=0", [("0", "30"), ("3", "0")]),
         # The older form.
@@ -87,9 +88,9 @@ def test_of_several_quotas_of_which_nobody_says_what_is_left_the_shortest_is_a_f
         ('"default";r=0;t=\u0663\u0660', []),
     ],
 )
-def test_a_field_says_what_is_left_of_each_policy(field: str, rows: Any) -> None:
+def test_a_field_says_what_is_left_of_each_policy(field: str, rows: list[tuple[str | None, str]]) -> None:
     """draft-ietf-httpapi-ratelimit-headers-11, 4 and 7: "Malformed RateLimit header fields MUST be ignored"."""
-    assert rows == (len(policies(field)) if isinstance(rows, int) else policies(field))
+    assert rows == policies(field)
 
 
 COUNTS = st.integers(0, 999_999_999_999_999)
@@ -159,7 +160,7 @@ def test_the_parser_is_never_given_more_than_it_can_read_in_time(monkeypatch: py
         policies(field)
 
     try_out()
-    policies('"default";r=0;t=1' + ";a" * 6)  # with as many parameters as may be
+    policies('"default";r=0;t=1' + ";a" * (MOST_STARTS - 2))  # with as many parameters as may be
     policies('"default";r=0;t=1;a="' + "b" * (LONGEST - 22) + '"')  # and with as many characters
 
     assert LONGEST >= max(map(len, given_to_it))
