@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]  # ships no types
+import asyncpg
 import psycopg
 import pytest
 from psycopg.pq import DiagnosticField

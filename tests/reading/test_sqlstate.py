@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]  # ships no types
+import asyncpg
 import psycopg
 import pytest
 from psycopg.pq import DiagnosticField
@@ -203,7 +203,7 @@ def test_an_error_that_went_through_pickle_is_still_read() -> None:
     assert UNKNOWN is read(pickle.loads(pickle.dumps(while_connecting("Connection refused")))).phase
 
 
-class Odd(asyncpg.PostgresError):  # type: ignore[misc]  # ships no types
+class Odd(asyncpg.PostgresError):  # type: ignore[misc]  # asyncpg ships no types
     """Everything about it is wrong."""
 
     sqlstate: object = 40001
