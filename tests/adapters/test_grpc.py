@@ -62,8 +62,6 @@ pytestmark = pytest.mark.anyio
 ASK, TELL, GIVE, TALK = (f"/test.Peer/{name}" for name in ("Ask", "Tell", "Give", "Talk"))
 CODE = grpc.StatusCode
 
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # the C core tells every goodbye otherwise
-
 without_uvloop = pytest.mark.skipif(
     importlib.util.find_spec("uvloop") is None and not os.environ.get("CI"), reason="uvloop does not exist for this platform"
 )
