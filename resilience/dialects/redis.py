@@ -125,7 +125,7 @@ _ANSWERING = frozenset({"GETEX", "HGETEX"})  # writes that answer what they foun
 RULES: Final = http.RULES.extend(
     "redis",
     by_code={
-        # The server is there, but not yet, or not now, for commands: "please wait".
+        # The server is there, but not yet, or not now, for commands: asking again in a few milliseconds helps nobody.
         "LOADING": retry(throttled=True),  # reads its data set into memory after a start
         "BUSY": retry(throttled=True),  # runs a script for longer than busy-reply-threshold
         # Replication.  A master that was demoted says READONLY to whoever is still connected to it after a failover: the adapter connects
