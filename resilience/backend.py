@@ -67,7 +67,8 @@ def cutoff(seconds: float, *, shield: bool = False) -> Cutoff:
     """
     A scope that cancels what runs inside it after so many seconds.
 
-    Its clock starts when it is entered, not when it is built.
+    Its clock starts when it is entered, not when it is built.  On asyncio those that are not shielded share one timer of the loop, and may
+    come 10 ms or a hundredth of their length late, never early (`resilience.timers`); elsewhere each is a scope of anyio's.
 
     Args:
         seconds: Counted from entry; `math.inf` for never, and 0 or less for the first wait inside.
@@ -77,7 +78,28 @@ def cutoff(seconds: float, *, shield: bool = False) -> Cutoff:
         RuntimeError: Entered a second time.
         ValueError: Entered, and *seconds* is not a number.
     """
+    if not shield and 0.0 < seconds < math.inf:
+        task = _present_task()
+        if task is not None:
+            made = (_shared or _first_shared())(seconds, task)
+            if made is not None:
+                return made
     return _Cutoff(seconds, shield=shield)
+
+
+_shared: Callable[[float, asyncio.Task[Any]], Cutoff | None] | None = None
+
+
+def _first_shared() -> Callable[[float, asyncio.Task[Any]], Cutoff | None]:
+    global _shared  # noqa: PLW0603 - a late import
+    from resilience import timers  # noqa: PLC0415 - it loads asyncio
+
+    _shared = timers.SharedCutoff if timers.usable else _never_shared
+    return _shared
+
+
+def _never_shared(seconds: float, task: asyncio.Task[Any]) -> None:
+    """What there is with an anyio that `resilience.timers` does not know."""
 
 
 class _Cutoff:
@@ -191,6 +213,11 @@ if sys.version_info >= (3, 12):
         task = _task_of(loop)
         return 0 if task is None else task.cancelling()
 
+    def _present_task() -> asyncio.Task[Any] | None:
+        """The running asyncio task, for whom it must be the right one."""
+        loop = None if _running_loop is None else _running_loop()
+        return _asyncio_task() if loop is None else _task_of(loop)
+
     def _first_count() -> int:
         global _running_loop, _task_of  # noqa: PLW0603 - a late import
         task = _asyncio_task()
@@ -217,6 +244,16 @@ else:
         except (AttributeError, KeyError):
             task = _first_task()
         return 0 if task is None else task.cancelling()
+
+    def _present_task() -> asyncio.Task[Any] | None:
+        """The running asyncio task, for whom it must be the right one."""
+        try:
+            loop = _thread.loop
+            if loop._thread_id == threading.get_ident():  # noqa: SLF001 - where the loop runs that this thread remembers; uvloop does not tell
+                return _running_tasks[loop]
+        except (AttributeError, KeyError):
+            pass
+        return _first_task()
 
     def _first_task() -> asyncio.Task[Any] | None:
         global _running_tasks  # noqa: PLW0603 - a late import

@@ -17,6 +17,7 @@ import pytest
 from resilience import backend
 from resilience.backend import Cutoff, cancel_count, cancellation_pending, was_cut
 from resilience.testing import World
+from resilience.timers import SharedCutoff
 
 pytestmark = pytest.mark.anyio
 
@@ -27,14 +28,19 @@ class Cut(Exception):
 
 @attrs.frozen
 class Stage:
-    """Where a scenario plays: a clock, and cutoffs of one of two kinds that expire by it."""
+    """Where a scenario plays: a clock, and cutoffs of one of three kinds that expire by it."""
 
-    kind: Literal["real", "virtual"]
+    kind: Literal["real", "shared", "virtual"]
     world: World = attrs.field(factory=World)
 
     def cutoff(self, seconds: float) -> Cutoff:
         if self.kind == "virtual":
             return self.world.env.cutoff(seconds)
+        task = backend._asyncio_task()
+        if self.kind == "shared" and task is not None and seconds < math.inf:
+            shared = SharedCutoff(3600.0, task)
+            self.world.at(self.world.now + seconds, partial(come_due, shared))
+            return shared
         scope = backend.cutoff(math.inf)
         self.world.at(self.world.now + seconds, partial(expire, scope))
         return scope
@@ -56,7 +62,7 @@ class Stage:
         return value
 
 
-@pytest.fixture(params=["real", "virtual"])
+@pytest.fixture(params=["real", "shared", "virtual"])
 def stage(request: pytest.FixtureRequest) -> Stage:
     return Stage(request.param)
 
@@ -79,6 +85,13 @@ natively = pytest.mark.parametrize(
 def expire(scope: Any) -> None:
     """What the timer of a real scope does."""
     scope._scope.cancel()
+
+
+def come_due(shared: SharedCutoff) -> None:
+    """What the timer of a shared one does."""
+    slot = shared._slot
+    if slot is not None and slot.pop(shared, True) is None:
+        shared.become()
 
 
 Operation = Callable[[], Awaitable[Any]]
@@ -386,6 +399,21 @@ async def test_the_outermost_of_two_cutoffs_names_the_error_made_of_both(stage: 
         await stage.attempt(0.05, inner, "outer")
 
     assert "connection torn" == str(caught.value.__cause__)
+
+
+async def test_an_inner_cutoff_may_come_due_while_an_outer_one_is_being_obeyed(stage: Stage) -> None:
+    async def cleans_up() -> None:
+        try:
+            await stage.world.sleep(10.0)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await stage.world.sleep(1.0)
+
+    with pytest.raises(Cut, match="outer"):
+        await stage.attempt(0.05, lambda: stage.attempt(0.5, cleans_up, "inner"), "outer")
+
+    assert 1.05 == stage.world.now
+    assert 0 == cancel_count()
 
 
 async def test_an_error_long_before_the_cut_is_the_operations_own(stage: Stage) -> None:
