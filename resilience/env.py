@@ -27,9 +27,26 @@ def _heard_by(env: Env) -> Quiet:
     return log.quiet if env.emit is log.emit else Quiet()
 
 
+_POOL = 64  # pieces of randomness that are fetched at a time: asking the system for one costs as much as the rest of a call
+_PIECE = 16  # bytes
+_pool: list[bytes] = []
+
+
 def _unique(size: int) -> str:
     # What `secrets.token_hex` does, without the libraries for signing that it brings along.
-    return os.urandom(size).hex()
+    if size > _PIECE:
+        return os.urandom(size).hex()
+    try:
+        piece = _pool.pop()  # one step, whatever other threads do
+    except IndexError:
+        fetched = os.urandom(_POOL * _PIECE)
+        piece = fetched[:_PIECE]
+        _pool.extend(fetched[start : start + _PIECE] for start in range(_PIECE, len(fetched), _PIECE))
+    return piece[:size].hex()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.clear)  # two processes must not give out the same
 
 
 @attrs.frozen(eq=False)
