@@ -9,6 +9,7 @@ from typing import Any
 import anthropic
 import attrs
 import openai
+import pytest
 
 from resilience import Engine, Rules
 from resilience.adapters import anthropic as anthropic_adapter
@@ -20,6 +21,25 @@ CHAT: dict[str, Any] = {"model": "missed-1", "messages": [{"role": "user", "cont
 CUT = "cut"
 HANG = "hang"
 QUICK: dict[str, Any] = {"verify": False, "trust_env": False}  # loads no certificates, looks for no proxies
+
+ASYNCIO = pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")
+TRIO = pytest.param(("trio", {}), id="trio")
+# Of what is the same everywhere, once is enough.
+on_asyncio = pytest.mark.parametrize("anyio_backend", [ASYNCIO])
+# The SDKs' own generators, where they are dropped half-read.
+on_trio_dropped = pytest.mark.filterwarnings("ignore:.*was garbage collected before it had been exhausted:ResourceWarning")
+
+
+async def collected(stream: Any) -> tuple[list[Any], Exception | None]:
+    """All items of a stream, and the error at its end if there is one."""
+    items: list[Any] = []
+    try:
+        async with stream:
+            async for item in stream:
+                items.append(item)  # noqa: PERF401 - kept although an error follows
+    except Exception as error:
+        return items, error
+    return items, None
 
 
 def sse(event: dict[str, Any], name: str | None = None) -> bytes:
@@ -66,7 +86,8 @@ class Sdk:
     def plain(self, url: str, **settings: Any) -> Any:
         """The SDK's client without an engine, and without retries."""
         http_client = self.api.DefaultAsyncHttpxClient(**QUICK)
-        return self.kind(**{"api_key": "-", "base_url": url + self.prefix, "max_retries": 0, "http_client": http_client, **settings})
+        kind = settings.pop("kind", self.kind)
+        return kind(**{"api_key": "-", "base_url": url + self.prefix, "max_retries": 0, "http_client": http_client, **settings})
 
     def over(self, engine: Engine, url: str, **settings: Any) -> Any:
         """The SDK's client over an engine, as ``client(engine)`` makes it, but quicker."""

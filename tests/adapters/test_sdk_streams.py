@@ -13,14 +13,10 @@ import pytest
 from resilience import AttemptTimedOut, Engine, Retry, StreamTimeout, history, read
 from tests.adapters import sdks
 
-pytestmark = [
-    pytest.mark.anyio,
-    # The SDKs' own generators, on trio, where they are dropped half-read.
-    pytest.mark.filterwarnings("ignore:.*was garbage collected before it had been exhausted:ResourceWarning"),
-]
+pytestmark = [pytest.mark.anyio, sdks.on_trio_dropped]
 
 
-@pytest.fixture(scope="module", params=[("asyncio", {"use_uvloop": False}), ("trio", {})], ids=["asyncio", "trio"])
+@pytest.fixture(scope="module", params=[sdks.ASYNCIO, sdks.TRIO])
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """Not uvloop, to which streams are no news."""
     return request.param
@@ -35,21 +31,9 @@ def native(sdk: sdks.Sdk, desk: Any, *policies: Any) -> Engine:
     return Engine(policies or [Retry()], rules=sdk.rules, env=desk.env)
 
 
-async def collected(stream: Any) -> tuple[list[Any], Exception | None]:
-    """All items of a stream, and the error at its end if there is one."""
-    items: list[Any] = []
-    try:
-        async with stream:
-            async for item in stream:
-                items.append(item)  # noqa: PERF401 - kept although an error follows
-    except Exception as error:
-        return items, error
-    return items, None
-
-
 async def streamed(sdk: sdks.Sdk, engine: Engine, client: Any) -> tuple[list[Any], Exception | None]:
-    """The same, of an answer."""
-    return await collected(sdk.adapter.stream(engine, sdk.asking(client), **sdk.arguments, stream=True))
+    """All items of a streamed answer, and the error at its end if there is one."""
+    return await sdks.collected(sdk.adapter.stream(engine, sdk.asking(client), **sdk.arguments, stream=True))
 
 
 @pytest.fixture(params=["plain", "over"])
@@ -71,7 +55,7 @@ async def test_a_stream_cut_before_its_first_token_is_repeated_and_each_token_co
     engine = native(sdk, desk)
     async with client_of(sdk, engine, server.url) as client:
         items, error = await streamed(sdk, engine, client)
-        unguarded, _ = await collected(await sdk.asking(client)(**sdk.arguments, stream=True))
+        unguarded, _ = await sdks.collected(await sdk.asking(client)(**sdk.arguments, stream=True))
 
     assert (["You ", "missed ", "it."], None) == (sdk.words(items), error)
     assert items == unguarded
@@ -93,7 +77,7 @@ async def test_a_stream_cut_after_its_third_token_is_not_repeated(client_of: Any
 
     engine = native(sdk, desk)
     async with client_of(sdk, engine, server.url) as client:
-        items, error = await collected(sdk.adapter.stream(engine, create, **sdk.arguments, stream=True))
+        items, error = await sdks.collected(sdk.adapter.stream(engine, create, **sdk.arguments, stream=True))
 
     assert ["You ", "missed ", "it."] == sdk.words(items)
     assert ([error], 3) == (raised, history(error)[-1].items)
@@ -152,21 +136,21 @@ async def test_nor_is_one_reported_after_tokens(client_of: Any, sdk: sdks.Sdk, f
     assert 3 == history(error)[-1].items
 
 
-async def test_a_stream_that_is_slow_to_its_first_token_is_begun_anew(client_of: Any, sdk: sdks.Sdk, desk: Any, odd: Any) -> None:
+async def test_a_stream_that_is_slow_to_its_first_token_is_begun_anew(sdk: sdks.Sdk, desk: Any, odd: Any) -> None:
     """What comes before it does not count."""
     server = odd(sdks.playing([sdk.prelude, sdks.HANG], [sdk.prelude, *sdk.tokens("Hi"), sdk.ending]))
-    engine = Engine([Retry(), StreamTimeout(first_item=30)], rules=sdk.rules, env=desk.sped_up(200))
-    async with client_of(sdk, engine, server.url) as client:
+    engine = Engine([Retry(), StreamTimeout(first_item=30)], rules=sdk.rules, env=desk.sped_up(100))
+    async with sdk.plain(server.url) as client:
         items, error = await streamed(sdk, engine, client)
 
     assert (["Hi"], None) == (sdk.words(items), error)
-    assert ["AttemptTimedOut"] == [event.error for event in desk.of("attempt.failed")]
+    assert {"AttemptTimedOut"} == {event.error for event in desk.of("attempt.failed")}
 
 
-async def test_a_stream_that_falls_silent_is_not(client_of: Any, sdk: sdks.Sdk, desk: Any, odd: Any) -> None:
+async def test_a_stream_that_falls_silent_is_not(sdk: sdks.Sdk, desk: Any, odd: Any) -> None:
     server = odd(sdks.playing([sdk.prelude, *sdk.tokens("a", "b"), sdks.HANG]))
-    engine = Engine([Retry(), StreamTimeout(idle=30)], rules=sdk.rules, env=desk.sped_up(200))
-    async with client_of(sdk, engine, server.url) as client:
+    engine = Engine([Retry(), StreamTimeout(idle=30)], rules=sdk.rules, env=desk.sped_up(100))
+    async with sdk.plain(server.url) as client:
         items, error = await streamed(sdk, engine, client)
 
     assert (["a", "b"], 1) == (sdk.words(items), server.arrived(1))
@@ -217,7 +201,7 @@ async def test_the_sdk_s_helpers_for_streams_are_repeated_too(client_of: Any, sd
     server = odd(sdks.playing([sdk.prelude, sdks.CUT], [sdk.prelude, *sdk.tokens("a", "b"), sdk.ending]))
     engine = native(sdk, desk)
     async with client_of(sdk, engine, server.url) as client:
-        items, error = await collected(sdk.adapter.stream(engine, sdk.asking(client, method), **sdk.arguments))
+        items, error = await sdks.collected(sdk.adapter.stream(engine, sdk.asking(client, method), **sdk.arguments))
 
     kinds = [item.type for item in items]
     assert error is None
@@ -229,7 +213,7 @@ async def test_the_sdk_s_helpers_for_streams_are_repeated_too(client_of: Any, sd
 async def test_a_client_over_an_engine_guards_no_more_of_a_stream_than_its_head(sdk: sdks.Sdk, desk: Any, odd: Any) -> None:
     server = odd(sdks.playing([503], [sdk.prelude, sdks.CUT]))
     async with sdk.over(native(sdk, desk), server.url) as client:
-        _, error = await collected(await sdk.asking(client)(**sdk.arguments, stream=True))
+        _, error = await sdks.collected(await sdk.asking(client)(**sdk.arguments, stream=True))
 
     assert isinstance(error, openai.APIConnectionError if sdk is sdks.OPENAI else httpx2.RemoteProtocolError)
     assert (2, ["call.recovered"]) == (server.arrived(2), desk.names()[-1:])
@@ -244,3 +228,83 @@ async def test_three_by_three_makes_three_tries_of_a_stream(sdk: sdks.Sdk, desk:
 
     assert ([], 3) == (items, server.arrived(3))
     assert isinstance(error, sdk.api.InternalServerError)
+
+
+# What waits for the first token.
+
+
+async def test_a_stream_that_ends_without_a_token_is_what_it_is(sdk: sdks.Sdk, desk: Any, odd: Any) -> None:
+    server = odd(sdks.playing([sdk.prelude]))
+    async with sdk.plain(server.url) as client:
+        items, error = await streamed(sdk, native(sdk, desk), client)
+        plain, _ = await sdks.collected(await sdk.asking(client)(**sdk.arguments, stream=True))
+
+    assert (plain, None) == (items, error)
+    assert 1 <= len(items)
+
+
+async def test_nothing_waits_for_ever(sdk: sdks.Sdk, desk: Any, odd: Any) -> None:
+    """A stream that goes on without a token is handed out as it comes."""
+    server = odd(sdks.playing([sdk.prelude * 100, sdks.HANG]))
+    async with (
+        sdk.plain(server.url) as client,
+        sdk.adapter.stream(native(sdk, desk), sdk.asking(client), **sdk.arguments, stream=True) as stream,
+    ):
+        for _ in range(100):
+            await anext(stream)
+
+    assert 100 == stream.delivered
+
+
+async def test_a_reader_s_mistake_costs_no_items(sdk: sdks.Sdk, desk: Any, odd: Any) -> None:
+    """D22."""
+
+    def by_item(item: object) -> Any:
+        raise ValueError(item)
+
+    server = odd(sdks.playing([sdk.prelude, *sdk.tokens("a", "b"), sdk.ending]))
+    engine = Engine([Retry()], rules=sdk.rules.extend("mistaken", by_item=by_item), env=desk.env)
+    async with sdk.plain(server.url) as client:
+        items, error = await streamed(sdk, engine, client)
+
+    assert (["a", "b"], None) == (sdk.words(items), error)
+    assert {"ValueError"} == {event.error for event in desk.of("result.unread")}
+
+
+async def test_a_stream_closed_by_another_task_while_it_waits_for_its_first_token_frees_the_connection(
+    sdk: sdks.Sdk, desk: Any, odd: Any
+) -> None:
+    """B39."""
+    server = odd(sdks.playing([sdk.prelude, sdks.HANG]))
+    async with sdk.plain(server.url) as client:
+        stream = sdk.adapter.stream(native(sdk, desk), sdk.asking(client), **sdk.arguments, stream=True)
+        errors: list[Exception | None] = []
+
+        async def reading() -> None:
+            errors.append((await sdks.collected(stream))[1])
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(reading)
+            with anyio.fail_after(5):
+                while not server.requests:
+                    await anyio.sleep(0.001)
+            await stream.aclose()
+
+        assert [] == client._client._transport._pool.connections
+    assert [anyio.ClosedResourceError] == [type(error) for error in errors]
+
+
+async def test_the_operation_goes_by_the_name_of_the_method(sdk: sdks.Sdk, desk: Any, odd: Any) -> None:
+    server = odd(sdks.playing([503], [sdk.prelude, *sdk.tokens("a"), sdk.ending]))
+    async with sdk.plain(server.url) as client:
+        await streamed(sdk, native(sdk, desk), client)
+
+    assert {sdk.asking(client).__qualname__} == {event.operation for event in desk.events}
+
+
+async def test_a_function_without_items_is_a_mistake_and_says_so(sdk: sdks.Sdk, desk: Any, server: Any) -> None:
+    async with sdk.plain(server.url, api_key=server.api_key()) as client:
+        _, error = await sdks.collected(sdk.adapter.stream(native(sdk, desk), sdk.asking(client), **sdk.arguments))
+
+    assert isinstance(error, TypeError)
+    assert "which has no items to await" in str(error)

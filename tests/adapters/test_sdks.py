@@ -210,9 +210,6 @@ def sdk(request: pytest.FixtureRequest) -> sdks.Sdk:
 
 Ask = Callable[..., Awaitable[Any]]
 
-# Of what is the same everywhere: once is enough.
-on_asyncio = pytest.mark.parametrize("anyio_backend", [pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio")])
-
 
 async def under(sdk: sdks.Sdk, engine: Engine, url: str, **settings: Any) -> Any:
     """An answer, of a client over the engine."""
@@ -264,7 +261,7 @@ async def test_a_connection_that_is_refused_is_tried_anew(ask: Ask, sdk: sdks.Sd
     assert 0 == server.settle().requests
 
 
-@on_asyncio
+@sdks.on_asyncio
 @pytest.mark.parametrize(
     ("sdk", "said"),
     [
@@ -286,7 +283,7 @@ async def test_what_no_repeat_mends_is_one_request(ask: Ask, sdk: sdks.Sdk, desk
     assert 1 == desk.names().count("call.failed_fast")
 
 
-@on_asyncio
+@sdks.on_asyncio
 @pytest.mark.parametrize(
     ("sdk", "said", "delays"),
     [
@@ -358,7 +355,7 @@ async def creating(ask: Ask, what: str, desk: Any, url: str) -> str:
     raise AssertionError("nothing went wrong")
 
 
-@on_asyncio
+@sdks.on_asyncio
 @pytest.mark.parametrize("what", CREATING)
 @pytest.mark.parametrize("happens", ["lost", 500])
 async def test_what_creates_something_is_not_repeated_where_it_may_have_done_so(
@@ -372,7 +369,7 @@ async def test_what_creates_something_is_not_repeated_where_it_may_have_done_so(
     assert ["unsafe"] == [event.reason for event in desk.of("retry.gave_up")]
 
 
-@on_asyncio
+@sdks.on_asyncio
 @pytest.mark.parametrize("what", CREATING)
 async def test_what_creates_something_is_repeated_where_it_was_refused(ask: Ask, desk: Any, odd: Any, what: str) -> None:
     server = odd(sdks.playing([429]))
