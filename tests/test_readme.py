@@ -7,6 +7,7 @@ What holds for every page (links, widths, the command line) is in `tests.test_do
 from __future__ import annotations
 
 import re
+import tomllib
 
 import attrs
 import pytest
@@ -68,6 +69,30 @@ def test_the_names_of_events_are_those_there_are() -> None:
     known = {getattr(events, kind).name for kind in events.__all__ if kind != "Event"}
 
     assert known == set(re.findall(r"`([a-z_.]+)`", listed))
+
+
+def test_the_reasons_to_give_up_are_those_there_are() -> None:
+    given = r"(?:GiveUp\(|gave_up\(call, \w+, |RetryGaveUp, failure, reason=|\.final = |barred = |return )\"([a-z_]+)\""
+    files = [
+        "decide/retry.py",
+        "call.py",
+        "ending.py",
+        "repeating.py",
+        "stream.py",
+        *(f"policies/{name}.py" for name in ("retry", "refresh")),
+    ]
+    known = {reason for file in files for reason in re.findall(given, (ROOT / "resilience" / file).read_text(encoding="utf-8"))}
+
+    assert known == {row[0].strip("`") for row in PAGE.table("The log")}
+
+
+def test_the_order_in_which_to_read_is_that_of_the_imports() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = [layer.strip("()") for layer in reversed(next(contract for contract in contracts if "layers" in contract)["layers"])]
+    listed = PAGE.section("The rest").partition("those before it: ")[2].partition("`make")[0]
+    named = [name.removesuffix(".py").strip("/") for name in re.findall(r"`(\w+(?:\.py|/))`", listed)]
+
+    assert named == [layer for layer in layers if layer in named]
 
 
 @pytest.mark.parametrize("picture", ["demo.svg", "flow.svg"])
