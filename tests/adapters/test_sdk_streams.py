@@ -246,12 +246,12 @@ async def test_a_stream_that_ends_without_a_token_is_what_it_is(sdk: sdks.Sdk, d
 async def test_nothing_waits_for_ever(sdk: sdks.Sdk, desk: Any, odd: Any) -> None:
     """A stream that goes on without a token is handed out as it comes."""
     server = odd(sdks.playing([sdk.prelude * 100, sdks.HANG]))
-    async with (
-        sdk.plain(server.url) as client,
-        sdk.adapter.stream(native(sdk, desk), sdk.asking(client), **sdk.arguments, stream=True) as stream,
-    ):
-        for _ in range(100):
-            await anext(stream)
+    async with sdk.plain(server.url) as client:
+        stream = sdk.adapter.stream(native(sdk, desk), sdk.asking(client), **sdk.arguments, stream=True)
+        with anyio.fail_after(5):
+            async with stream:
+                for _ in range(100):
+                    await anext(stream)
 
     assert 100 == stream.delivered
 
