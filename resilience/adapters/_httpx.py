@@ -35,8 +35,9 @@ from resilience.call import Call, out_of_time
 from resilience.engine import Engine
 from resilience.errors import ResilienceError
 from resilience.history import keep_history
-from resilience.outcome import Failure
+from resilience.outcome import Failure, Phase
 from resilience.reading.envelope import LARGEST
+from resilience.reading.phase import phase_of
 from resilience.reading.repeats import COUNT_HEADER
 from resilience.repeating import repeatable
 
@@ -60,7 +61,7 @@ _UPGRADED = 101
 _UNAUTHORISED = frozenset({401, 407})
 # RFC 9110, 15.4.4: "see other" may answer a request that was carried out, and clients treat 300 to 302 alike.
 _SEE_OTHER = range(300, 304)
-_NOTHING_DONE = frozenset({307, 308, *range(400, 500)})
+_NOTHING_DONE = frozenset({307, 308, *(status for status in range(400, 500) if phase_of(status) is Phase.REFUSED)})
 
 
 # Signatures

@@ -1,7 +1,7 @@
 """
 How far a failed attempt got, which decides whether repeating it is safe.
 
-A status tells: 4xx says that the peer did no work, anything else says nothing.  Without one it is the exception's class, known by its name,
+A status tells: 4xx says that the peer did no work, but for three of them; anything else says nothing.  Without one it is the exception's class, known by its name,
 so that no client is imported.  A class is listed only if its client raises it before the first byte of a request is written, or where the
 peer's refusal comes before any work; "probably never sent" is not listed.  A wrapper is as certain as what it says it was caused by.
 
@@ -71,6 +71,10 @@ _REFUSED = frozenset(
 _UNKNOWN = frozenset({"botocore.EventStreamError"})
 # These keep what happened in an attribute or argument: urllib.error.URLError.reason, urllib3's MaxRetryError.reason, requests' args[0].
 _WRAPPERS = frozenset({"urllib", "urllib3", "requests"})
+# Client errors that may come in the middle of the work.  408: to RFC 9110 the request did not arrive in time, but Bedrock ("processing time
+# exceeded the model timeout length"), Lambda and Azure OpenAI say it of their own time.  424: something behind the peer failed, and others
+# may have done their part; so Stripe, and Azure OpenAI of tools.  499: the client has gone, in the words of nginx; Google's CANCELLED.
+_IN_THE_MIDDLE = frozenset({408, 424, 499})
 _ORDER = (Phase.NOT_SENT, Phase.REFUSED, Phase.UNKNOWN)
 
 
@@ -85,7 +89,8 @@ def phase_of(status: int | None, error: BaseException | None = None) -> Phase:
     """
     told = None if error is None else _by_class(error)
     if told is None and status is not None:
-        told = Phase.REFUSED if 400 <= status < 500 else Phase.UNKNOWN  # noqa: PLR2004 - the client errors of RFC 9110, 15.5
+        refused = 400 <= status < 500 and status not in _IN_THE_MIDDLE  # noqa: PLR2004 - the client errors of RFC 9110, 15.5
+        told = Phase.REFUSED if refused else Phase.UNKNOWN
     if told is not None:
         return told
     for _ in range(STEPS):

@@ -56,10 +56,11 @@ def test_each_status_means_what_the_rfcs_say(status: int) -> None:
 
 
 def test_every_status_is_judged_and_a_client_error_says_that_nothing_was_done() -> None:
+    """But for those that may come in the middle of the work: out of time, a failure behind the peer, a client that has gone."""
     for status in range(100, 600):
         signal = read(StatusError(status), wall=0)
 
-        assert (Phase.REFUSED if 400 <= status < 500 else Phase.UNKNOWN) is signal.phase
+        assert (Phase.REFUSED if 400 <= status < 500 and status not in {408, 424, 499} else Phase.UNKNOWN) is signal.phase
         assert http.RULES.classify(signal).action in Action
 
 
@@ -172,6 +173,18 @@ def test_the_peers_own_word_beats_the_status_but_no_code() -> None:
     known = http.RULES.extend("ours", by_code={"quota": "fail_fast"})
     both = httpx2.Response(429, headers={"x-should-retry": "true"}, json={"error": {"code": "quota"}})
     assert FAIL is known.classify(read(both, wall=0)).action
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("method", "calls"), [("POST", 1), ("PUT", 2)])
+async def test_a_timeout_of_the_peers_own_does_not_create_anything_twice(world: World, method: str, calls: int) -> None:
+    """D4: 408 may be the time that the peer allows itself, and the work may have been done."""
+    request = httpx2.Request(method, "https://api.example/orders")
+    order = script(httpx2.Response(408, request=request), httpx2.Response(200, request=request))
+
+    await Engine([Retry()], env=world.env).call(order)
+
+    assert calls == order.calls
 
 
 @pytest.mark.anyio

@@ -173,9 +173,12 @@ def test_what_the_peer_turned_away_did_no_work(error: BaseException) -> None:
         (302, Phase.UNKNOWN),
         (400, Phase.REFUSED),
         (401, Phase.REFUSED),
+        (408, Phase.UNKNOWN),
         (409, Phase.REFUSED),
+        (424, Phase.UNKNOWN),
+        (425, Phase.REFUSED),
         (429, Phase.REFUSED),
-        (499, Phase.REFUSED),
+        (499, Phase.UNKNOWN),
         (500, Phase.UNKNOWN),
         (503, Phase.UNKNOWN),
         (504, Phase.UNKNOWN),
@@ -183,7 +186,12 @@ def test_what_the_peer_turned_away_did_no_work(error: BaseException) -> None:
     ],
 )
 def test_a_status_tells_whether_the_peer_did_any_work(status: int | None, phase: Phase) -> None:
-    """D4: 429 is safe to repeat, 504 is not."""
+    """
+    D4: 429 is safe to repeat, 504 is not.
+
+    Three client errors are about work under way: Bedrock and Azure OpenAI say 408 to their own processing time, Azure OpenAI and Stripe 424
+    when something behind them failed, and 499 is how Google's APIs and nginx note that the client was gone before the answer was there.
+    """
     assert phase is phase_of(status)
     assert phase is phase_of(status, ValueError())
 
