@@ -28,7 +28,7 @@ repeated only if it is certain that nothing was done.  Some compatible services 
 minutes.  Around the SDK's methods (``engine.call``, `stream`) each try is signed anew.
 
 Reference:
-    anthropic 2.12, ``_base_client.py``: timeouts of 600 s, 5 s to connect; two retries, of any 409, 429 and 5xx; TCP keep-alive.
+    anthropic 2.12, ``_base_client.py``: timeouts of 600 s, 5 s to connect; two retries, of any 408, 409, 429 and 5xx; TCP keep-alive.
 """
 
 from __future__ import annotations
@@ -58,8 +58,14 @@ _OWNER = "resilience.adapters.anthropic.client"
 
 # What comes before there is anything to show.
 _PRELUDE = frozenset({"message_start", "ping"})
-# Blocks that come empty, and are filled by what follows.  Others, such as the results of the server's own tools, come whole.
-_FILLED_LATER = frozenset({"text", "thinking", "tool_use", "server_tool_use", "mcp_tool_use"})
+# What is filled bit by bit: blocks, bits that may be empty themselves, and the events that the SDK's helpers make of those.  Others come
+# whole, such as the results of the server's own tools.
+_FILLED = frozenset(
+    {
+        *("text", "thinking", "tool_use", "server_tool_use", "mcp_tool_use"),
+        *("text_delta", "thinking_delta", "input_json_delta", "input_json"),
+    }
+)
 
 
 def _on_vertex(method: str, path: str) -> bool:
@@ -176,8 +182,7 @@ def stream(engine: Engine, fn: Callable[P, Streamable[T]], /, *args: P.args, **k
 
 def _is_prelude(event: object) -> bool:
     kind = getattr(event, "type", None)
-    if kind != "content_block_start":
-        return kind in _PRELUDE
-    block = getattr(event, "content_block", None)
-    filled = getattr(block, "text", "") or getattr(block, "thinking", "")
-    return getattr(block, "type", None) in _FILLED_LATER and not filled
+    if kind in _PRELUDE:
+        return True
+    part = getattr(event, {"content_block_start": "content_block", "content_block_delta": "delta"}.get(str(kind), ""), event)
+    return getattr(part, "type", None) in _FILLED and not any(getattr(part, name, None) for name in ("text", "thinking", "partial_json"))

@@ -24,7 +24,7 @@ embeddings and the like create nothing, and are repeated all the same (each try 
 repeated only if it is certain that nothing was done.  Some compatible services do honour keys; there it belongs in the engine.
 
 Reference:
-    openai 3.54, ``_base_client.py``: timeouts of 600 s, 5 s to connect; two retries, of any 409, 429 and 5xx.
+    openai 3.54, ``_base_client.py``: timeouts of 600 s, 5 s to connect; two retries, of any 408, 409, 429 and 5xx.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _is_prelude(item: object) -> bool:
     if kind == "chunk":  # an event of the SDK's helper, around what came
         return _is_prelude(getattr(item, "chunk", None))
     if kind is not None:
-        return kind in _PRELUDE
+        return kind in _PRELUDE or getattr(item, "delta", None) == ""
     choices = getattr(item, "choices", None)
     return is_list(choices) and getattr(item, "usage", None) is None and all(map(_is_empty, choices))
 
