@@ -26,7 +26,7 @@ from __future__ import annotations
 import functools
 import urllib.parse
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]  # ships no types
 
@@ -119,13 +119,13 @@ class _Session:
         self.connection = connection
         self._pool = pool
         self._failed = False
-        self._state: Literal["unknown", "begun", "over"] = "unknown"
+        self._begun = self._over = False
         self._transaction = connection.transaction(isolation=mode.isolation, readonly=mode.readonly, deferrable=mode.deferrable)
 
     async def begin(self) -> None:
         self.connection.add_query_logger(self._heard)
-        await self._transaction.start()
-        self._state = "begun"
+        await self._transaction.__aenter__()  # not start(): a pool complains about transactions that nobody manages
+        self._begun = True
 
     def ended(self) -> bool:
         return not self._is_closed() and not self.connection.is_in_transaction()
@@ -136,18 +136,20 @@ class _Session:
             await self.connection.execute("select 1")
 
     async def commit(self) -> None:
-        self._state = "unknown"
+        self._begun = False
         try:
-            await self._transaction.commit()
+            await self._transaction.__aexit__(None, None, None)
         except _asyncpg.PostgresError:
-            self._state = "over"
+            self._over = True
             raise
 
     async def roll_back(self) -> None:
-        if self._state == "begun" and not self._is_closed():
-            await self._transaction.rollback()
-        elif self._state == "unknown":
-            raise _asyncpg.InterfaceError("cut in the middle of BEGIN or COMMIT")
+        if self._over or self._is_closed():
+            return
+        if self._begun:
+            await self._transaction.__aexit__(Exception, None, None)
+        else:  # cut in the middle of BEGIN or COMMIT.  asyncpg has the server cancel that, and waits for its word first.
+            await self.connection.execute("rollback")
 
     async def drop(self, *, cut: bool) -> None:  # noqa: ARG002 - asyncpg has told the server already
         if not self._is_closed():

@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 from resilience import (
+    AttemptTimedOut,
     AttemptTimeout,
     CircuitBreaker,
     CircuitOpen,
@@ -318,6 +319,52 @@ async def test_a_conflict_found_only_at_commit_is_repeated_too(client: Any, desk
     assert {("40001", "refused")} == {(event.code, event.phase) for event in desk.of("attempt.failed")}
 
 
+@pytest.fixture
+def at_commit(look: Look) -> Callable[[str], None]:
+    """Let the server run a piece of PL/pgSQL at each COMMIT after a change of ``t``, before it commits: ``at_commit("perform 1")``."""
+
+    def install(code: str) -> None:
+        look.run(f"create or replace function at_commit() returns trigger language plpgsql as $$ begin {code}; return null; end $$")
+        look.run("create constraint trigger late after update on t deferrable initially deferred for each row execute function at_commit()")
+
+    return install
+
+
+async def test_a_commit_that_is_refused_has_done_nothing_and_costs_no_connection(
+    client: Any, desk: Any, look: Look, at_commit: Callable[[str], None]
+) -> None:
+    at_commit("raise serialization_failure")
+    pids = []
+
+    async def add(connection: Any) -> None:
+        pids.append(await client.value(connection, "select pg_backend_pid()"))
+        await client.run(connection, "update t set n = n + 1")
+
+    async with client.pool(size=1) as pool:
+        with pytest.raises(client.family):
+            await client.adapter.Transactions(engine(desk), pool).call(add)
+        assert 3 == len(pids)
+        # Unless the function has done more than what was rolled back.
+        with pytest.raises(client.family):
+            await client.adapter.Transactions(engine(desk).using(repeatable=False), pool).call(add)
+
+    assert 4 == len(pids)
+    assert 1 == len(set(pids))
+    assert 0 == look.value("select sum(n) from t")
+
+
+async def test_a_commit_that_is_cut_may_have_been_done(client: Any, desk: Any, look: Look, at_commit: Callable[[str], None]) -> None:
+    """D4."""
+    at_commit("perform pg_sleep(60)")
+    async with client.pool(size=1) as pool:
+        cut = engine(desk, Retry(), AttemptTimeout(0.1))
+        with pytest.raises(AttemptTimedOut):
+            await client.adapter.Transactions(cut, pool).call(client.run, "update t set n = n + 1")
+
+        assert 2 == await client.adapter.Transactions(engine(desk), pool).call(client.value, "select n + 2 from t where id = 1 for update")
+    assert ["unsafe"] == [event.reason for event in desk.of("retry.gave_up")]
+
+
 async def test_of_two_tasks_in_a_deadlock_both_get_through(client: Any, desk: Any, look: Look) -> None:
     runs = []
     both_hold_one = Meeting()
@@ -396,6 +443,16 @@ async def test_a_connection_that_breaks_inside_a_transaction_has_done_nothing_an
     assert 2 == len(set(pids))
     assert 2 == look.value("select sum(n) from t")
     assert [("57P01", "unknown")] == [(event.code, event.phase) for event in desk.of("attempt.failed")]
+
+
+async def test_a_connection_that_broke_while_it_was_idle_costs_an_attempt_at_most(client: Any, desk: Any, look: Look) -> None:
+    async with client.pool(size=1) as pool:
+        transactions = client.adapter.Transactions(engine(desk), pool)
+        pid = await transactions.call(client.value, "select pg_backend_pid()")
+        look.run(f"select pg_terminate_backend({pid}, 5000)")
+
+        assert pid != await transactions.call(client.value, "update t set n = n + 1 where id = 1 returning pg_backend_pid()")
+    assert 1 == look.value("select sum(n) from t")
 
 
 async def test_outside_a_transaction_the_exceptions_are_read_all_the_same(client: Any, desk: Any, look: Look) -> None:
