@@ -25,11 +25,12 @@ def settle_in(call: Call[Any], outer: Call[Any] | None) -> None:
         call.parent = outer
         if outer.ends < math.inf:
             call.end_by(outer.ends, outer.limit)
-        call.nest(outer=outer.engine)
     if plan.deadline is not None:
         call.end_by(call.started + plan.deadline, plan.deadline)
     if plan.prepare is not None:
         plan.prepare(call)
+    if outer is not None:
+        call.nest(outer=outer.engine)  # now that the call has its name
 
 
 def succeeded(call: Call[Any], quiet: Quiet) -> None:

@@ -547,8 +547,11 @@ class Adapter:
 
 def _settle_with_sdk(call: Call[Any], request: Any, response: Any) -> None:
     """Tell an SDK that counts its retries not to repeat what was not to be, or has been often enough: it asks this header first."""
-    if call.plan.attempts is not None and response.status_code >= _FAILED and COUNT_HEADER in request.headers:
-        response.headers[_SHOULD_RETRY] = "false"
+    if call.plan.attempts is None or response.status_code < _FAILED or COUNT_HEADER not in request.headers:
+        return
+    if call.parent is not None and call.final in {None, "attempts"}:
+        return  # an engine around the SDK shares the attempts, and would take this for the peer's own word
+    response.headers[_SHOULD_RETRY] = "false"
 
 
 def _named(value: Any) -> str:

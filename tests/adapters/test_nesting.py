@@ -74,7 +74,7 @@ async def test_three_by_three_makes_three_tries(over: Any, desk: Any, server: Se
             outcome = error
 
     assert 3 == server.settle().requests
-    assert 1 == desk.names().count("engine.nested")
+    assert ["GET 127.0.0.1"] == [event.operation.rpartition(":")[0] for event in desk.of("engine.nested")]
     assert [503] * len(history(outcome)) == [tried.status for tried in history(outcome)]
     assert raising == isinstance(outcome, Exception)
 

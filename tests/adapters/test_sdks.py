@@ -20,6 +20,7 @@ from resilience import (
     Retry,
     current,
     history,
+    retry,
 )
 from resilience.demo.faults import Answer, Reset
 from resilience.demo.serve import Server
@@ -188,6 +189,19 @@ async def test_the_retries_of_an_sdk_inside_an_engine_are_counted_and_noticed_on
     assert ["0", "1", "2"] * 2 == counted_tries(server)
     assert [("callmissed", "openai")] == [(event.outer, event.inner) for event in desk.of("engine.nested")]
     assert ["attempts", "attempts"] == [event.reason for event in desk.of("retry.gave_up")]
+
+
+async def test_an_engine_around_an_sdk_has_the_attempts_that_the_one_under_it_leaves(lib: Any, desk: Any, server: Server) -> None:
+    """D9: the inner one's having used up its own is no word of the peer's."""
+    server.script(POST, *[Answer(503)] * 99)
+    rules = callmissed.RULES.extend("callmissed", by_kind={"provider_error": retry()})  # without its cap
+    around = Engine([Retry(attempts=5)], rules=rules, env=desk.env, name="around")
+    async with openai_over(lib, engine(desk, IdempotencyKey(), Retry(attempts=2)), server) as sdk:
+        with pytest.raises(openai.InternalServerError):
+            await around.using(repeatable=True).call(sdk.chat.completions.create, **CHAT)
+
+    assert 5 == server.settle().requests
+    assert {"callmissed: kind provider_error"} == {event.rule for event in desk.of("attempt.failed") if event.engine == "around"}
 
 
 async def test_what_an_sdk_has_left_of_the_attempts_is_the_engine_s(desk: Any, server: Server) -> None:
