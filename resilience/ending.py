@@ -29,8 +29,8 @@ def settle_in(call: Call[Any], outer: Call[Any] | None) -> None:
         call.end_by(call.started + plan.deadline, plan.deadline)
     if plan.prepare is not None:
         plan.prepare(call)
-    if outer is not None:
-        call.nest(outer=outer.engine)  # now that the call has its name
+    if outer is not None and outer.plan.nested is not plan.nested:
+        call.nest(outer=outer.engine)  # now that the call has its name; an engine inside itself is nobody's mistake
 
 
 def succeeded(call: Call[Any], quiet: Quiet) -> None:

@@ -152,6 +152,12 @@ class TestRepeats:
 
         assert 3 == fetch.calls
 
+    async def test_one_in_itself_is_nothing_to_warn_of(self, world: World, outer: Engine) -> None:
+        """A client's engine around a stream of that client, say."""
+        await outer.using(operation="all of it").call(outer.call, script("ok"))
+
+        assert [] == world.told(EngineNested)
+
     async def test_first_tries_are_free(self, outer: Engine, inner: Engine) -> None:
         fetch = script(1, 2, 3, 4, 5)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
+from pathlib import Path
 from typing import cast
 
 from resilience import dialects
@@ -31,6 +33,8 @@ def rules_of(name: str) -> Rules:
         if module not in named():
             raise UsageError(f"unknown dialect {name!r}; known are {', '.join(named())}, or name your own as module:NAME")
         module, attribute = f"resilience.dialects.{module}", "RULES"
+    elif (here := str(Path.cwd())) not in sys.path:  # where `python -m` looks, and an installed command does not
+        sys.path.insert(0, here)
     try:
         found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # noqa: BLE001 - whatever a module of the user's raises when it is imported
