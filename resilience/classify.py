@@ -272,7 +272,7 @@ class Rules:
 
     def classify(self, signal: Signal) -> Verdict:
         """What a failure with this *signal* calls for.  Pure: equal signals meet equal verdicts."""
-        if signal.leaves:
+        if len(signal.leaves) > 1:
             return min((self.classify(leaf) for leaf in signal.leaves), key=lambda verdict: _GRAVITY[verdict.action])
         own = self._own(signal)
         if own is not None:
@@ -290,6 +290,8 @@ class Rules:
             found = self.by_status.get(status) or self.by_status.get(f"{status // 100}xx")
         if found is None and signal.raised is not None:
             found = self._by_class(signal.raised)
+        if found is None and signal.leaves:
+            return self.classify(signal.leaves[0])
         return self.default if found is None else found
 
     def _own(self, signal: Signal) -> Verdict | None:

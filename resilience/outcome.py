@@ -93,7 +93,7 @@ class Signal:
         phase: How far the attempt got.
         should_retry: The peer's own word on whether to repeat (``x-should-retry``), where it gave one.
         raised: The type of the exception, where one was raised.
-        leaves: The signals of an exception group's leaves, where there is more than one.
+        leaves: The signals of an exception group's leaves, where there is more than one; or that of what an exception only wraps.
     """
 
     status: int | None = None

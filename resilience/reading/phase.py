@@ -1,9 +1,10 @@
 """
 How far a failed attempt got, which decides whether repeating it is safe.
 
-A status tells: 4xx says that the peer did no work, but for three of them; anything else says nothing.  Without one it is the exception's class, known by its name,
-so that no client is imported.  A class is listed only if its client raises it before the first byte of a request is written, or where the
-peer's refusal comes before any work; "probably never sent" is not listed.  A wrapper is as certain as what it says it was caused by.
+A status tells: 4xx says that the peer did no work, but for three of them; anything else says nothing.  Without one it is the exception's
+class, known by its name, so that no client is imported.  A class is listed only if its client raises it before the first byte of a request
+is written, or where the peer's refusal comes before any work; "probably never sent" is not listed.  A wrapper is as certain as what it says
+it was caused by.
 
 This is the word of the *last* thing that was tried.  A client that repeats or redirects on its own may have done more before that: turn its
 retries off, and see `resilience.reading.shape.read` for redirects.

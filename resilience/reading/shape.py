@@ -18,8 +18,8 @@ import attrs
 
 from resilience.errors import ResilienceError
 from resilience.outcome import Phase, Signal
-from resilience.reading.envelope import Envelope, clip, read_envelope
-from resilience.reading.headers import is_headers
+from resilience.reading.envelope import Envelope, clip, parsed, read_envelope
+from resilience.reading.headers import header, is_headers
 from resilience.reading.hints import retry_after, sane_seconds, should_retry
 from resilience.reading.native import read_native
 from resilience.reading.peek import attribute, is_error, is_group, is_list, is_mapping, item, names, plain_int, status_of, word
@@ -50,6 +50,9 @@ was "missing or truncated".
 _STATUSES = ("status_code", "status", "http_status")
 # What SDKs copy from the peer's envelope: `errors` and `extensions` GraphQL clients, `errors` and `details` google-api-core.
 _COPIED = ("type", "status", "message", "errors", "extensions", "details")
+_ERROR_TYPE: Final = "x-amzn-errortype"
+# Their ``reason`` is what went wrong, and no cause of theirs.
+_WRAPPERS = frozenset({"urllib.URLError", "urllib3.MaxRetryError"})
 _HOPS = 64  # more than any client follows
 _REDIRECTED_ELSEWHERE = range(300, 304)  # 300 to 303: the next request may be a GET for what this one did
 # Their ``code`` warns that it is deprecated, and says nothing that another attribute does not.
@@ -69,7 +72,8 @@ def read(outcome: object, *, wall: float = math.nan, body: object = None) -> Sig
 
     Returns:
         For an exception group whose leaves say one and the same thing, that; where they differ, the worst of their phases, the longest of
-        their hints, and each of their signals in ``leaves``.  An exception that carries neither status nor code nor kind has its class's
+        their hints, and each of their signals in ``leaves``.  What urllib and urllib3 wrap without saying more stands there, too, as the
+        only one.  An exception that carries neither status nor code nor kind has its class's
         name for a code, or that of its ``errno`` where the class is plain `OSError`.  Never raises.
     """
     if is_group(outcome):
@@ -87,7 +91,7 @@ def _read_value(value: object, wall: float, body: object) -> Signal:
     said = read_envelope(loaded_body(value) if body is None else body)
     return Signal(
         status=status,
-        code=said.code,
+        code=said.code or _code_in(headers),
         kind=said.kind,
         message=said.message,
         retry_after=_first((retry_after(headers, wall=wall, status=status), said.retry_after)),
@@ -121,13 +125,18 @@ def _read_error(error: BaseException, wall: float, body: object) -> Signal:
     response = attribute(error, "response")
     code = None if _DEPRECATED_CODE.intersection(names(type(error))) else attribute(error, "code")
     status = _first_status(attribute(error, name) for name in _STATUSES) or _response_status(response) or status_of(code)
-    said = _said(error, response, code, body)
+    headers = [held for held in (_response_headers(response), attribute(error, "headers")) if is_headers(held)]
+    bodies = _bodies(error, response, body)
+    said = _said(error, bodies, code)
+    if said.code is None:
+        said = attrs.evolve(said, code=next(filter(None, map(_code_in, headers)), None))
+    wrapped = None
     if status is None and said.code is None and said.kind is None:
         said = attrs.evolve(said, code=_class_name(error))
-    headers = [held for held in (_response_headers(response), attribute(error, "headers")) if is_headers(held)]
+        wrapped = _wrapped(error, wall)
     phase = phase_of(status, error)
-    # Not for errors of ours, whose code is that of an earlier failure.
-    if said.code in REFUSALS and status in {None, 200} and not isinstance(error, ResilienceError):
+    # Not for errors of ours, whose code is that of an earlier failure; nor for another API's, to which the same word is of another meaning.
+    if said.code in REFUSALS and status in {None, 200} and not isinstance(error, ResilienceError) and any(map(_is_not_ok, bodies)):
         phase = Phase.REFUSED
     asked = (retry_after(held, wall=wall, status=status) for held in headers)
     hints = (*asked, said.retry_after, sane_seconds(attribute(error, "retry_after")))
@@ -141,27 +150,49 @@ def _read_error(error: BaseException, wall: float, body: object) -> Signal:
         phase=after_redirects(phase, response, error),
         should_retry=next((said_so for said_so in words if said_so is not None), None),
         raised=type(error),
+        leaves=() if wrapped is None else (wrapped,),
     )
 
 
-def _said(error: BaseException, response: object, code: object, body: object) -> Envelope:
-    """The peer's envelope, wherever it is kept, and what it lacks from the exception's own attributes, which SDKs copy from there."""
+def _wrapped(error: BaseException, wall: float) -> Signal | None:
+    """What an exception says that only wraps another, and keeps it where no chain of causes leads."""
+    held = attribute(error, "reason") if _WRAPPERS.intersection(names(type(error))) else None
+    return _read_error(held, wall, None) if is_error(held) and not _WRAPPERS.intersection(names(type(held))) else None
+
+
+def _bodies(error: BaseException, response: object, body: object) -> tuple[object, ...]:
+    """Wherever the peer's envelope may be kept."""
     whole = attribute(error, "details")
-    places = (
+    return (
         body,
         attribute(error, "body"),
         attribute(error, "json_body"),  # stripe
         loaded_body(response),
         response if is_mapping(response) else None,
         whole if is_mapping(whole) else None,  # google-genai
-        {name: attribute(error, name) for name in _COPIED} | {"code": code},
     )
+
+
+def _said(error: BaseException, bodies: Iterable[object], code: object) -> Envelope:
+    """The peer's envelope, and what it lacks from the exception's own attributes, which SDKs copy from there."""
     found = Envelope()
-    for place in places:
+    for place in (*bodies, {name: attribute(error, name) for name in _COPIED} | {"code": code}):
         said = read_envelope(place)
         hint = said.retry_after if found.retry_after is None else found.retry_after
         found = Envelope(found.code or said.code, found.kind or said.kind, found.message or said.message, hint)
     return found
+
+
+def _code_in(headers: object) -> str | None:
+    """AWS's code, which the REST protocols put into a header: ``ThrottlingException:http://...``, ``com.amazon.x#ThrottlingException``."""
+    said = header(headers, _ERROR_TYPE)
+    return None if said is None else word(said.partition(":")[0].rpartition("#")[2])
+
+
+def _is_not_ok(body: object) -> bool:
+    """Whether *body* is Slack's way to say no: ``{"ok": false}``."""
+    top = body if is_mapping(body) else parsed(body)
+    return is_mapping(top) and item(top, "ok") is False
 
 
 def _first(hints: Iterable[float | None]) -> float | None:

@@ -472,6 +472,71 @@ def test_slack_refuses_with_a_status_of_200() -> None:
     assert UNKNOWN is seen(DeadlineExceeded(code="ratelimited")).phase
 
 
+def test_the_words_of_slacks_refusals_are_another_apis_failures() -> None:
+    """D4: OpenAI's agents say request_timeout when a turn took too long."""
+    for status in (None, 200):
+        for error in (failed(status=status, code="request_timeout"), failed(status=status, body={"error": {"code": "request_timeout"}})):
+            assert ("request_timeout", UNKNOWN) == (seen(error).code, seen(error).phase)
+    for body in (b'{"ok": false, "error": "request_timeout"}', '{"ok": false, "error": "request_timeout"}'):
+        assert REFUSED is seen(failed(body=body)).phase
+
+
+AMAZON = "https://lambda.eu-west-1.amazonaws.com/"
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        ("ThrottlingException", "ThrottlingException"),
+        ("ThrottlingException:http://internal.amazon.com/coral/com.amazon.coral.availability/", "ThrottlingException"),
+        ("aws.protocoltests.restjson#FooError", "FooError"),
+        ("aws.protocoltests.restjson#FooError:http://internal.amazon.com/coral/com.amazon.coral.validate/", "FooError"),
+        (" ThrottlingException ", "ThrottlingException"),
+        ("", None),
+        (":http://internal.amazon.com/", None),
+        ("com.amazon#", None),
+        ("x" * 129, None),
+        ("Br\u00fcckenfehler", None),
+    ],
+)
+def test_amazons_rest_protocol_has_the_code_in_a_header(value: str, code: str | None) -> None:
+    """Forms: "AWS restJson1 protocol", Operation error serialization (smithy.io); botocore's parser takes them apart likewise."""
+    headers = [(b"X-Amzn-ErrorType", value.encode("latin-1"))]
+    response = httpx2.Response(429, headers=headers, json={"message": "Rate exceeded"}, request=httpx2.Request("POST", AMAZON))
+
+    assert code == seen(response).code
+    assert code == seen(httpx2.HTTPStatusError("x", request=response.request, response=response)).code
+    assert code == seen(failed(status=429, headers={"x-amzn-errortype": value})).code
+
+
+def test_a_code_in_the_body_comes_before_one_in_a_header() -> None:
+    response = httpx2.Response(429, headers={"x-amzn-errortype": "Other"}, json={"__type": "com.amazon#ThrottlingException"})
+
+    assert "ThrottlingException" == seen(response).code
+    assert "ThrottlingException" == seen(httpx2.HTTPStatusError("x", request=httpx2.Request("POST", AMAZON), response=response)).code
+
+
+def test_what_only_wraps_another_exception_holds_what_that_says() -> None:
+    """urllib's and urllib3's ``reason``."""
+    refused = ConnectionRefusedError("no")
+    retried = failed(type("MaxRetryError", (Exception,), {"__module__": "urllib3.exceptions"}), "Max retries exceeded", reason=refused)
+
+    for error in (urllib.error.URLError(refused), retried):
+        assert (type(error).__name__, NOT_SENT, (seen(refused),)) == (seen(error).code, seen(error).phase, seen(error).leaves)
+    assert () == seen(urllib.error.URLError("no host given")).leaves
+    assert () == seen(failed(reason=refused)).leaves
+    assert () == seen(urllib.error.HTTPError("u", 503, "busy", email.message.Message(), None)).leaves
+
+
+def test_a_wrapper_in_a_wrapper_is_not_opened() -> None:
+    """B53: nor one that holds itself."""
+    error = urllib.error.URLError("x")
+    error.reason = error
+
+    assert () == seen(error).leaves
+    assert () == seen(urllib.error.URLError(urllib.error.URLError("x"))).leaves
+
+
 def test_a_response_that_says_nothing_says_nothing() -> None:
     assert Signal(status=500) == seen(httpx2.Response(500))
     assert Signal(status=500) == seen(httpx2.Response(500, content=b"<html>"))
