@@ -43,7 +43,6 @@ _PASSES = retry()
 _THROTTLED = retry(throttled=True)
 _OURS = fail_fast()
 _CREDENTIAL = fail_fast(blames=Blame.CREDENTIAL)
-_CERTIFICATE = fail_fast(blames=Blame.PEER)
 _EXPIRED = refresh_token()
 _CLOCK = retry(attempts=2, blames=Blame.CALLER)
 
@@ -141,24 +140,22 @@ _PERMANENT: Final[Mapping[CodeKey, Verdict]] = {
 
 _WORDS: Final[Mapping[MessageKey, Verdict]] = {
     # DynamoDB's TransactionCanceledException names why each item was refused.  A condition that failed will fail again, whatever stands
-    # beside it: the longest words win.
+    # beside it: the longest words win, so the others must be shorter.
     (400, "conditionalcheckfailed"): _OURS,
-    (400, "provisionedthroughput"): _THROTTLED,
+    (400, "throughputexceeded"): _THROTTLED,
     (400, "transactionconflict"): retry(blames=Blame.CALLER),
     (400, "throttlingerror"): _THROTTLED,
     # SignatureDoesNotMatch, InvalidSignatureException: the secret is wrong, or the request was late, and only the words tell which.
     "signature we calculated does not match": _CREDENTIAL,
     "signature expired": _CLOCK,
     "signature not yet current": _CLOCK,
-    # The REST protocols keep the code in the header X-Amzn-ErrorType, which over a plain HTTP client leaves only these.
+    # What S3 and others say in XML, or an error keeps of the body without its code.
     "security token included in the request is expired": _EXPIRED,
     "provided token has expired": _EXPIRED,
     "security token included in the request is invalid": _EXPIRED,
     # S3 answers in XML, which only botocore parses; some clients put the reason of the status line into their error.
     (503, "slow down"): _THROTTLED,
     (503, "reduce your request rate"): _THROTTLED,
-    # botocore has one class for every trouble with TLS.
-    "certificate_verify_failed": _CERTIFICATE,
 }
 
 _ERRORS: Final[Mapping[ErrorKey, Verdict]] = {

@@ -14,9 +14,9 @@ from resilience.outcome import Blame, fail_fast, refresh_token, retry
 
 __all__ = ["RULES"]
 
-_PEER = fail_fast(blames=Blame.PEER)
+_THEIRS = fail_fast(blames=Blame.PEER)
 _OURS = retry(blames=Blame.CALLER)  # our own pool is exhausted: that passes, and says nothing about the peer
-_CREDENTIAL = fail_fast(blames=Blame.CREDENTIAL)
+_KEY = fail_fast(blames=Blame.CREDENTIAL)
 
 RULES: Final = Rules("base").extend(
     "http",
@@ -24,18 +24,18 @@ RULES: Final = Rules("base").extend(
         # RFC 9110, 15.5: the request is at fault, and stays so however often it is sent.
         "4xx": fail_fast(),
         401: refresh_token(),  # with no source of tokens configured nobody acts on it, and it fails fast
-        403: _CREDENTIAL,
+        403: _KEY,
         # 408: the server gave up waiting for the request and invites another; 425 (RFC 8470): not as early data, so again.
         408: retry(),
         425: retry(),
         429: retry(throttled=True),  # RFC 6585, 4
         # RFC 9110, 15.6: the server is at fault; an unknown 5xx counts as 500.
         "5xx": retry(),
-        501: _PEER,
-        505: _PEER,
-        506: _PEER,
-        508: _PEER,
-        510: _PEER,
+        501: _THEIRS,
+        505: _THEIRS,
+        506: _THEIRS,
+        508: _THEIRS,
+        510: _THEIRS,
         511: fail_fast(),  # the network wants a login; the peer was never asked
         529: retry(throttled=True),  # not registered; used for "overloaded" by several APIs
         # A redirect that was not followed comes back as a value.  One raised as an error does not pass by repeating.
@@ -49,13 +49,20 @@ RULES: Final = Rules("base").extend(
         "EHOSTDOWN": retry(),
         "EHOSTUNREACH": retry(),
     },
+    by_message={
+        # OpenSSL's words.  Most clients have one class for every trouble with TLS, or put it with all that goes wrong while connecting.
+        "certificate verify failed": _THEIRS,
+    },
     by_error={
         ConnectionError: retry(),
         TimeoutError: retry(),
-        # A certificate or a name that is wrong now will be wrong in a second; what is temporary about DNS has an error number of its own.
-        "ssl.SSLCertVerificationError": fail_fast(blames=Blame.PEER),
-        "socket.gaierror": retry(),
+        # A certificate that is wrong now will be wrong in a second; a handshake that broke off need not.
+        "ssl.SSLCertVerificationError": _THEIRS,
+        "ssl.SSLError": retry(),
+        "socket.gaierror": retry(),  # resolvers say "unknown" for a while, too
         "builtins.EOFError": retry(),
+        "http.BadStatusLine": retry(),  # http.client's, as the next
+        "http.IncompleteRead": retry(),
         "asyncio.IncompleteReadError": retry(),
         "anyio.BrokenResourceError": retry(),
         "anyio.EndOfStream": retry(),
@@ -82,15 +89,14 @@ RULES: Final = Rules("base").extend(
         "httpcore2.RemoteProtocolError": retry(),
         "aiohttp.ClientConnectionError": retry(),
         "aiohttp.ClientPayloadError": retry(),
-        "aiohttp.ClientConnectorCertificateError": fail_fast(blames=Blame.PEER),
-        "aiohttp.ClientConnectorSSLError": fail_fast(blames=Blame.PEER),
+        "aiohttp.ClientConnectorCertificateError": _THEIRS,
         "requests.ConnectionError": retry(),
         "requests.Timeout": retry(),
         "requests.ChunkedEncodingError": retry(),
-        "requests.SSLError": fail_fast(blames=Blame.PEER),
         "urllib3.EmptyPoolError": _OURS,
         "urllib3.NewConnectionError": retry(),
         "urllib3.ProtocolError": retry(),
+        "urllib3.SSLError": retry(),
         "urllib3.TimeoutError": retry(),
         "openai.APIConnectionError": retry(),
         "anthropic.APIConnectionError": retry(),

@@ -238,12 +238,13 @@ WORDS: list[tuple[int, str | None, str, Expected]] = [
     (400, "TransactionCanceledException", CANCELED + "[None, ProvisionedThroughputExceeded]", THROTTLED),
     (400, "TransactionCanceledException", CANCELED + "[ThrottlingError]", THROTTLED),
     (400, "TransactionCanceledException", CANCELED + "[ValidationError]", OURS),
+    (400, "ValidationException", "1 validation error detected: Value null at 'provisionedThroughput' failed to satisfy constraint", OURS),
     (403, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided.", DENIED),
     (400, "InvalidSignatureException", "The request signature we calculated does not match the signature you provided.", DENIED),
     (403, "SignatureDoesNotMatch", "Signature expired: 20260101T000000Z is now earlier than 20260101T001000Z", SIGN_AGAIN),
     (400, "InvalidSignatureException", "Signature expired: 20260101T000000Z is now earlier than 20260101T001000Z", SIGN_AGAIN),
     (403, "InvalidSignatureException", "Signature not yet current: 20260101T001000Z is still later than ...", SIGN_AGAIN),
-    # Where the code was in a header, or in XML.
+    # Where there is no code: from XML, or copied into an error.
     (403, None, "The security token included in the request is expired", EXPIRED),
     (403, None, "The security token included in the request is invalid.", EXPIRED),
     (400, None, "The provided token has expired.", EXPIRED),
@@ -297,6 +298,12 @@ def response(status: int, code: str | None, message: str = "for people") -> http
     return httpx2.Response(status, content=json.dumps({**typed, "message": message}).encode())
 
 
+def rest_response(status: int, code: str | None, message: str = "for people") -> httpx2.Response:
+    """As the REST protocol with JSON brings it: Lambda, Bedrock, API Gateway ..."""
+    headers = {} if code is None else {"x-amzn-ErrorType": f"{code}:http://internal.amazon.com/coral/com.amazon.coral.service/"}
+    return httpx2.Response(status, headers=headers, content=json.dumps({"message": message}).encode())
+
+
 def judged(verdict: Verdict) -> Expected:
     return verdict.action, verdict.attempts, verdict.throttled, verdict.blames
 
@@ -309,12 +316,14 @@ def met(outcome: object) -> Verdict:
 def test_each_code_means_what_its_page_says_by_botocore_and_by_http(status: int, code: str, expected: Expected) -> None:
     assert expected == judged(met(client_error(status, code)))
     assert expected == judged(met(response(status, code)))
+    assert expected == judged(met(rest_response(status, code)))
 
 
 @pytest.mark.parametrize(("status", "code", "message", "expected"), WORDS)
 def test_where_the_code_does_not_tell_the_words_do(status: int, code: str | None, message: str, expected: Expected) -> None:
     assert expected == judged(met(client_error(status, code, message)))
     assert expected == judged(met(response(status, code, message)))
+    assert expected == judged(met(rest_response(status, code, message)))
 
 
 @pytest.mark.parametrize(

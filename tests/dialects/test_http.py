@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import http.client
 import socket
 import ssl
+import urllib.error
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -16,10 +19,11 @@ import pytest
 import trio
 
 from resilience import Action, Blame, Engine, Phase, RefreshToken, Retry, read
-from resilience.dialects import http
+from resilience.dialects import http as dialect
 from resilience.testing import World, script
 
 RETRY, FAIL, REFRESH = Action.RETRY, Action.FAIL_FAST, Action.REFRESH_TOKEN
+NOT_SENT, UNKNOWN = Phase.NOT_SENT, Phase.UNKNOWN
 PEER, CALLER, CREDENTIAL = Blame.PEER, Blame.CALLER, Blame.CREDENTIAL
 
 STATUSES = {
@@ -44,14 +48,14 @@ class StatusError(Exception):
 @pytest.mark.parametrize("status", STATUSES)
 def test_each_status_means_what_the_rfcs_say(status: int) -> None:
     """RFC 9110, 6585, 8470."""
-    raised = http.RULES.classify(read(StatusError(status), wall=0))
+    raised = dialect.RULES.classify(read(StatusError(status), wall=0))
 
     assert STATUSES[status] == (raised.action, raised.blames)
     assert (status in {429, 529}) == raised.throttled
     assert raised.attempts is None
     if status >= 400:
         for client in (httpx, httpx2):
-            returned = http.RULES.classify(read(client.Response(status), wall=0))
+            returned = dialect.RULES.classify(read(client.Response(status), wall=0))
             assert raised == returned
 
 
@@ -61,18 +65,40 @@ def test_every_status_is_judged_and_a_client_error_says_that_nothing_was_done() 
         signal = read(StatusError(status), wall=0)
 
         assert (Phase.REFUSED if 400 <= status < 500 and status not in {408, 424, 499} else Phase.UNKNOWN) is signal.phase
-        assert http.RULES.classify(signal).action in Action
+        assert dialect.RULES.classify(signal).action in Action
 
 
-def named(name: str, *bases: type[Exception]) -> Exception:
+def named(name: str, *bases: type[Exception], words: str = "") -> Exception:
     """An exception as a client that is not installed here would raise it."""
     package, _, qualname = name.rpartition(".")
     kind: type[Exception] = type(qualname, bases or (Exception,), {"__module__": f"{package}._exceptions"})
-    return kind()
+    return kind(words) if words else kind()
+
+
+def max_retry(reason: Exception) -> Exception:
+    """As urllib3 keeps what its last try ended in."""
+    error = named("urllib3.MaxRetryError", words=f"Max retries exceeded (Caused by {reason})")
+    error.reason = reason  # type: ignore[attr-defined]
+    return error
 
 
 REQUEST, REQUEST2 = httpx.Request("POST", "https://api.example/"), httpx2.Request("POST", "https://api.example/")
 CONNECTION_ERROR = named("aiohttp.ClientConnectionError")
+CONNECTOR = named("aiohttp.ClientConnectorError", type(CONNECTION_ERROR))
+
+UNTRUSTED = "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate (_ssl.c:1006)"
+BROKE_OFF = "[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred in violation of protocol (_ssl.c:1006)"
+# How each client brings an error of TLS, and how far a request got whose certificate was refused, or whose handshake broke off.
+TLS: dict[str, tuple[Callable[[str], Exception], Phase, Phase]] = {
+    "ssl": (lambda words: (ssl.SSLCertVerificationError if words == UNTRUSTED else ssl.SSLEOFError)(1, words), NOT_SENT, UNKNOWN),
+    "httpx": (httpx.ConnectError, NOT_SENT, NOT_SENT),
+    "httpx2": (httpx2.ConnectError, NOT_SENT, NOT_SENT),
+    "httpcore": (httpcore.ConnectError, NOT_SENT, NOT_SENT),
+    "aiohttp": (lambda words: named("aiohttp.ClientConnectorSSLError", type(CONNECTOR), words=words), NOT_SENT, NOT_SENT),
+    "requests": (lambda words: named("requests.SSLError", type(named("requests.ConnectionError")), words=words), UNKNOWN, UNKNOWN),
+    "urllib": (lambda words: urllib.error.URLError(TLS["ssl"][0](words)), NOT_SENT, UNKNOWN),
+    "urllib3": (lambda words: max_retry(named("urllib3.SSLError", words=words)), UNKNOWN, UNKNOWN),
+}
 
 # Rivals 6.6: connection refused, DNS, TLS, disconnects, of each client: what it calls for, whom it blames, how far it got.
 ERRORS: dict[str, tuple[BaseException, Action, Blame, Phase]] = {
@@ -119,12 +145,29 @@ ERRORS: dict[str, tuple[BaseException, Action, Blame, Phase]] = {
     },
     "httpx InvalidURL": (httpx.InvalidURL("x"), FAIL, CALLER, Phase.UNKNOWN),
     "aiohttp connection": (CONNECTION_ERROR, RETRY, PEER, Phase.UNKNOWN),
-    "aiohttp connector": (named("aiohttp.ClientConnectorError", type(CONNECTION_ERROR)), RETRY, PEER, Phase.NOT_SENT),
+    "aiohttp connector": (CONNECTOR, RETRY, PEER, Phase.NOT_SENT),
     "aiohttp certificate": (named("aiohttp.ClientConnectorCertificateError", type(CONNECTION_ERROR)), FAIL, PEER, Phase.UNKNOWN),
     "aiohttp payload": (named("aiohttp.ClientPayloadError"), RETRY, PEER, Phase.UNKNOWN),
     "aiohttp url": (named("aiohttp.InvalidURL"), FAIL, CALLER, Phase.UNKNOWN),
     "requests connection": (named("requests.ConnectionError"), RETRY, PEER, Phase.UNKNOWN),
-    "requests TLS": (named("requests.SSLError", type(named("requests.ConnectionError"))), FAIL, PEER, Phase.UNKNOWN),
+    # One class for every trouble with TLS, or none at all: a handshake that broke off passes, a certificate does not.
+    **{f"{client}, untrusted": (error(UNTRUSTED), FAIL, PEER, phase) for client, (error, phase, _) in TLS.items()},
+    **{f"{client}, handshake broke off": (error(BROKE_OFF), RETRY, PEER, phase) for client, (error, _, phase) in TLS.items()},
+    "requests chunk": (named("requests.ChunkedEncodingError"), RETRY, PEER, Phase.UNKNOWN),
+    "http.client incomplete read": (http.client.IncompleteRead(b"x", 5), RETRY, PEER, Phase.UNKNOWN),
+    "http.client no status": (http.client.BadStatusLine(""), RETRY, PEER, Phase.UNKNOWN),
+    "http.client disconnected": (http.client.RemoteDisconnected(""), RETRY, PEER, Phase.UNKNOWN),
+    "http.client misuse": (http.client.CannotSendRequest(), FAIL, CALLER, Phase.UNKNOWN),
+    # Judged by what they wrap.
+    "urllib refused": (urllib.error.URLError(ConnectionRefusedError()), RETRY, PEER, Phase.NOT_SENT),
+    "urllib timeout": (urllib.error.URLError(TimeoutError()), RETRY, PEER, Phase.UNKNOWN),
+    "urllib DNS": (urllib.error.URLError(socket.gaierror(socket.EAI_AGAIN, "again")), RETRY, PEER, Phase.NOT_SENT),
+    "urllib unreachable": (urllib.error.URLError(OSError(errno.ENETUNREACH, "unreachable")), RETRY, PEER, Phase.UNKNOWN),
+    "urllib no file": (urllib.error.URLError(FileNotFoundError(errno.ENOENT, "no")), FAIL, CALLER, Phase.UNKNOWN),
+    "urllib no host": (urllib.error.URLError("no host given"), FAIL, CALLER, Phase.UNKNOWN),
+    "urllib3 refused": (max_retry(named("urllib3.NewConnectionError")), RETRY, PEER, Phase.NOT_SENT),
+    "urllib3 broke off": (max_retry(named("urllib3.ProtocolError")), RETRY, PEER, Phase.UNKNOWN),
+    "urllib3 retried it": (max_retry(named("urllib3.ResponseError")), FAIL, CALLER, Phase.UNKNOWN),
     "urllib3 new connection": (named("urllib3.NewConnectionError"), RETRY, PEER, Phase.NOT_SENT),
     "urllib3 protocol": (named("urllib3.ProtocolError"), RETRY, PEER, Phase.UNKNOWN),
     "openai connection": (named("openai.APIConnectionError"), RETRY, PEER, Phase.UNKNOWN),
@@ -146,7 +189,7 @@ def test_each_clients_errors_are_known_by_name(row: str) -> None:
     error, action, blames, phase = ERRORS[row]
 
     signal = read(error, wall=0)
-    verdict = http.RULES.classify(signal)
+    verdict = dialect.RULES.classify(signal)
 
     assert (action, blames, phase) == (verdict.action, verdict.blames, signal.phase)
 
@@ -159,18 +202,27 @@ def test_a_status_raised_is_judged_like_one_returned(client: Any, status: int, a
         response.raise_for_status()
 
     raised, returned = read(caught.value, wall=0), read(response, wall=0)
-    assert action is http.RULES.classify(raised).action is http.RULES.classify(returned).action
+    assert action is dialect.RULES.classify(raised).action is dialect.RULES.classify(returned).action
     assert raised.phase is returned.phase
+
+
+def test_what_an_exception_wraps_counts_unless_the_wrapper_has_an_entry_of_its_own() -> None:
+    ours = dialect.RULES.extend("ours", by_error={"urllib.URLError": "fail_fast"})
+    refused = read(urllib.error.URLError(ConnectionRefusedError()))
+
+    assert "http: error ConnectionError" == dialect.RULES.classify(refused).rule
+    assert "ours: error urllib.URLError" == ours.classify(refused).rule
+    assert ("URLError", urllib.error.URLError) == (refused.code, refused.raised)
 
 
 def test_the_peers_own_word_beats_the_status_but_no_code() -> None:
     """D2."""
     told = httpx2.Response(404, headers={"x-should-retry": "true"})
-    assert RETRY is http.RULES.classify(read(told, wall=0)).action
+    assert RETRY is dialect.RULES.classify(read(told, wall=0)).action
     forbidden = httpx2.Response(503, headers={"x-should-retry": "false"})
-    assert FAIL is http.RULES.classify(read(forbidden, wall=0)).action
+    assert FAIL is dialect.RULES.classify(read(forbidden, wall=0)).action
 
-    known = http.RULES.extend("ours", by_code={"quota": "fail_fast"})
+    known = dialect.RULES.extend("ours", by_code={"quota": "fail_fast"})
     both = httpx2.Response(429, headers={"x-should-retry": "true"}, json={"error": {"code": "quota"}})
     assert FAIL is known.classify(read(both, wall=0)).action
 
@@ -217,7 +269,7 @@ async def test_a_redirect_that_comes_back_as_a_value_is_one(world: World, status
 
 def test_nothing_in_the_table_leads_to_an_endless_wait() -> None:
     """Every entry is one of the three actions, and none is unnamed."""
-    tables: list[Any] = [http.RULES.by_code, http.RULES.by_kind, http.RULES.by_status, http.RULES.by_error]
+    tables: list[Any] = [dialect.RULES.by_code, dialect.RULES.by_kind, dialect.RULES.by_status, dialect.RULES.by_error]
 
     assert all(verdict.action in Action and verdict.rule.startswith("http: ") for table in tables for verdict in table.values())
 
@@ -225,4 +277,4 @@ def test_nothing_in_the_table_leads_to_an_endless_wait() -> None:
 def test_the_peers_own_word_is_about_the_same_request_not_one_with_a_new_token() -> None:
     for word in ("true", "false"):
         expired = httpx2.Response(401, headers={"x-should-retry": word})
-        assert Action.REFRESH_TOKEN is http.RULES.classify(read(expired)).action
+        assert Action.REFRESH_TOKEN is dialect.RULES.classify(read(expired)).action
