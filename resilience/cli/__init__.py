@@ -12,6 +12,7 @@ answer, and with 2 and one line on stderr where the question made no sense.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -38,8 +39,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         print(f"resilience: {error}", file=sys.stderr)  # noqa: T201 - it is what a command line does
         return 2
+    try:
+        return _shown(question, answer)
+    except BrokenPipeError:
+        # Whoever reads has seen enough.  What Python would write on its way out goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _shown(question: Question, answer: dict[str, object]) -> int:
     if question.json:
-        print(json.dumps(answer, indent=2))  # noqa: T201
+        print(json.dumps(answer, indent=2), flush=True)  # noqa: T201
         return 0
     try:
         from resilience.cli import screen  # noqa: PLC0415 - what it draws with is an extra

@@ -9,9 +9,13 @@ from typing import Any, NoReturn
 
 import attrs
 
+from resilience.reading.peek import word as word_of
+
 __all__ = ["Question", "UsageError", "parsed"]
 
 _STATUS = "[1-5][0-9]{2}"
+_NEARLY = "[0-9]{1,3}"  # as the only word a mistake rather than a code
+_METHOD = "[A-Za-z]+(?:[-_ ][A-Za-z]+)*"  # a command of Redis's too
 
 
 class UsageError(Exception):
@@ -75,11 +79,16 @@ def parsed(argv: Sequence[str]) -> Question:
         else:
             raise UsageError(f"expected a status and a code, got {' '.join(words)!r}")
     said = [name for name in ("status", "code", "kind", "message", "retry_after") if getattr(question, name) is not None]
-    if question.response is None and not said:
+    if question.response is None and not {*said} - {"retry_after"}:
         raise UsageError("expected a failure to classify: a status, a code, or --response FILE")
     if question.response is not None and said:
         raise UsageError(f"--response says all there is to say; expected no {said[0].replace('_', '-')} beside it")
-    if not question.method.isalpha():
+    if question.status is None and question.code is not None and re.fullmatch(_NEARLY, question.code):
+        raise UsageError(f"expected a status of 100 to 599, or an error code, got {question.code!r}")
+    for name, given_word in (("code", question.code), ("--kind", question.kind)):
+        if given_word is not None and word_of(given_word) != given_word:
+            raise UsageError(f"{name}: expected 1 to 128 printable characters of ASCII, got {given_word!r}")
+    if not re.fullmatch(_METHOD, question.method):
         raise UsageError(f"--method: expected an HTTP method, got {question.method!r}")
     return attrs.evolve(question, method=question.method.upper())
 
@@ -96,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument("--message", help="the peer's words")
     classify.add_argument("--retry-after", metavar="VALUE", help="the value of its Retry-After")
     classify.add_argument("--response", metavar="FILE", help="a whole response as `curl -i` prints it; - for stdin")
-    classify.add_argument("--method", metavar="METHOD", help="the request's method (POST)")
+    classify.add_argument("--method", metavar="METHOD", help="the request's method, or the command (POST)")
     classify.add_argument("--path", metavar="PATH", help="its path: some requests create nothing, and may be repeated all the same")
     classify.add_argument("--json", action="store_true", help="answer in JSON")
     dialects = commands.add_parser(

@@ -28,11 +28,11 @@ def rules_of(name: str) -> Rules:
     Raises:
         UsageError: There are none.
     """
-    module, _, attribute = name.partition(":")
-    if not attribute:
-        if module not in named():
+    module, colon, attribute = name.partition(":")
+    if not (colon and module and attribute):
+        if name not in named():
             raise UsageError(f"unknown dialect {name!r}; known are {', '.join(named())}, or name your own as module:NAME")
-        module, attribute = f"resilience.dialects.{module}", "RULES"
+        module, attribute = f"resilience.dialects.{name}", "RULES"
     elif (here := str(Path.cwd())) not in sys.path:  # where `python -m` looks, and an installed command does not
         sys.path.insert(0, here)
     try:
@@ -44,10 +44,10 @@ def rules_of(name: str) -> Rules:
     return found
 
 
-def table(rules: Rules) -> list[dict[str, object]]:
-    """All that *rules* say, one row an entry, in the order in which they are asked."""
+def table(rules: Rules) -> dict[str, object]:
+    """All that *rules* say: their entries, one row each, in the order in which they are asked; and what there is beside them."""
     rows = [
-        {"by": by, "key": _words(key), **said(verdict)}
+        (_rank(by, key), {"by": by, "key": _words(key), **said(verdict)})
         for by, entries in (
             ("code", rules.by_code),
             ("message", rules.by_message),
@@ -57,7 +57,34 @@ def table(rules: Rules) -> list[dict[str, object]]:
         )
         for key, verdict in entries.items()
     ]
-    return [*rows, {"by": "default", "key": "", **said(rules.default)}]
+    entries = [row for _, row in sorted(rows, key=lambda one: one[0])]
+    return {
+        "entries": [*entries, {"by": "default", "key": "", **said(rules.default)}],
+        "word_first": rules.word_first,
+        **{name: _summary(getattr(rules, name)) for name in ("by_result", "by_item", "creates_nothing")},
+    }
+
+
+def _rank(by: str, key: object) -> tuple[int, int]:
+    """Where an entry stands in the order of look-up: its place, and of patterns the longest first."""
+    under = isinstance(key, tuple)
+    text = str(cast("tuple[object, ...]", key)[1] if under else key)
+    if by == "code":
+        pattern = "*" in text
+        return (1 if under and not pattern else 4 if pattern and under else 5 if pattern else 3), -len(text) if pattern else 0
+    if by == "message":
+        return (2 if under else 6), -len(text)
+    if by == "status":
+        return (8 if isinstance(key, int) else 9), 0
+    return (7 if by == "kind" else 10), 0
+
+
+def _summary(function: object) -> str | None:
+    """What a function of a table says that it does, in one sentence; its name where it says nothing."""
+    if function is None:
+        return None
+    said_so = (getattr(function, "__doc__", None) or "").strip().partition("\n\n")[0]
+    return " ".join(said_so.split()) or getattr(function, "__qualname__", repr(function))
 
 
 def said(verdict: Verdict) -> dict[str, object]:

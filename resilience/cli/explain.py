@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from typing import Any, NoReturn, TypeAlias
@@ -22,6 +23,7 @@ from resilience.repeating import repeatable
 
 __all__ = ["explain"]
 
+_REDIRECTS = range(300, 400)
 _SUCCESS = 400  # RFC 9110, 15: below it the request was fulfilled, or is to be made elsewhere
 
 
@@ -35,6 +37,7 @@ class Response:
     status_code: int
     headers: Headers
     content: bytes
+    history: list[Response] = attrs.field(factory=list["Response"])  # redirects, which tell how far the first request got
 
 
 def explain(rules: Rules, question: Question) -> dict[str, object]:
@@ -62,8 +65,9 @@ def explain(rules: Rules, question: Question) -> dict[str, object]:
 
 def _repeated(rules: Rules, verdict: Verdict, signal: Signal, question: Question) -> dict[str, dict[str, object]]:
     """Whether requests would be repeated after this failure: the one asked about, the same with a key, and a GET for comparison."""
-    asked = {question.method: False, f"{question.method} with an idempotency key": True, "GET": False}
-    return {what: _would(rules, verdict, signal, what.partition(" ")[0], question.path, keyed=keyed) for what, keyed in asked.items()}
+    method = question.method
+    asked = {method: (method, False), f"{method} with an idempotency key": (method, True), "GET": ("GET", False)}
+    return {what: _would(rules, verdict, signal, sent, question.path, keyed=keyed) for what, (sent, keyed) in asked.items()}
 
 
 def _would(rules: Rules, verdict: Verdict, signal: Signal, method: str, path: str, *, keyed: bool) -> dict[str, object]:
@@ -119,7 +123,7 @@ def _of_response(rules: Rules, response: Response) -> Signal | None:
 
 
 def _response(file: str) -> Response:
-    """The response in *file*: a status line, headers, an empty line, a body."""
+    """The response in *file*: a status line, headers, an empty line, a body; of several in a row, as `curl -i -L` prints them, the last."""
     try:
         if file == "-":
             raw = sys.stdin.buffer.read()
@@ -128,15 +132,31 @@ def _response(file: str) -> Response:
                 raw = opened.read()
     except OSError as error:
         raise UsageError(f"--response: cannot read {file!r}: {error.strerror}") from None
-    head, _, body = raw.replace(b"\r\n", b"\n").partition(b"\n\n") if b"\r\n\r\n" not in raw else raw.partition(b"\r\n\r\n")
+    history: list[Response] = []
+    at = 1
+    while True:
+        response, rest, at = _first_of(raw, file, at)
+        if not rest.startswith(b"HTTP/"):
+            break
+        # An interim response, a proxy's word that there is a tunnel, or a redirect: another comes after it.
+        history, raw = [*history, response], rest
+    return attrs.evolve(response, history=[one for one in history if one.status_code in _REDIRECTS])
+
+
+def _first_of(raw: bytes, file: str, at: int) -> tuple[Response, bytes, int]:
+    """The first response in *raw*, which begins at line *at*; its body as it came, and the line at which that begins."""
+    found = re.search(rb"\r?\n\r?\n", raw)
+    head, body = (raw, b"") if found is None else (raw[: found.start()], raw[found.end() :])
     first, *lines = head.decode("latin-1").splitlines() or [""]
     parts = first.split()
     if len(parts) < 2 or not parts[0].startswith("HTTP/") or not parts[1].isdigit() or not 100 <= int(parts[1]) <= 599:  # noqa: PLR2004
-        raise UsageError(f"--response: {file}, line 1: expected a status line such as 'HTTP/1.1 429 Too Many Requests', got {first[:80]!r}")
+        raise UsageError(
+            f"--response: {file}, line {at}: expected a status line such as 'HTTP/1.1 429 Too Many Requests', got {first[:80]!r}"
+        )
     headers: Headers = []
-    for number, line in enumerate(lines, start=2):
+    for number, line in enumerate(lines, start=at + 1):
         name, colon, value = line.partition(":")
         if not colon or not name or name != name.strip():
             raise UsageError(f"--response: {file}, line {number}: expected a header such as 'Retry-After: 3', got {line[:80]!r}")
         headers.append((name, value.strip()))
-    return Response(int(parts[1]), headers, decoded(body, header(headers, "content-encoding") or ""))
+    return Response(int(parts[1]), headers, decoded(body, header(headers, "content-encoding") or "")), body, at + len(lines) + 2

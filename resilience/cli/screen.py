@@ -14,6 +14,8 @@ from resilience.cli.arguments import Question
 __all__ = ["show"]
 
 _COLOURS = {"retry": "yellow", "fail_fast": "red", "refresh_token": "cyan"}
+# What a table may have beside its entries; the text is for those that do not say it themselves.
+_NOTES = {"by_result": "", "by_item": "", "creates_nothing": "", "word_first": "The peer's own word comes before all entries."}
 _WORDS = {"retry": "retry", "fail_fast": "fail fast", "refresh_token": "refresh token"}
 
 
@@ -22,7 +24,7 @@ def show(question: Question, answer: dict[str, Any]) -> None:
     console = Console(highlight=False)
     if question.command == "dialects":
         for name, rows in answer.items():
-            console.print(_table(name, rows))
+            console.print(_table(name, rows), end="\n\n")
     else:
         console.print(escape(answer["why"]) if answer["action"] is None else _verdict(answer))
 
@@ -53,10 +55,23 @@ def _verdict(answer: dict[str, Any]) -> Table:
     return grid
 
 
-def _table(name: str, rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+def _table(name: str, said: dict[str, Any]) -> Table:
+    notes = {what: said[what] for what in _NOTES if said[what]}
+    notes = {what: text if isinstance(text, str) else _NOTES[what] for what, text in notes.items()}
+    table = Table(
+        title="\n".join([f"[bold]{name}[/]", *(escape(f"{what}: {text}") for what, text in notes.items())]),
+        title_justify="left",
+        title_style="not italic",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=0,
+    )
     for column in ("by", "key", "action", "blames", "from"):
         table.add_column(column, no_wrap=column != "key", overflow="fold")
-    for row in rows:
-        table.add_row(row["by"], escape(row["key"]), _action(row), row["blames"], escape(row["rule"].partition(":")[0]))
+    before = ""
+    for row in said["entries"]:
+        by = "" if row["by"] == before else row["by"]
+        before = row["by"]
+        table.add_row(by, escape(row["key"]), _action(row), row["blames"], escape(row["rule"].partition(":")[0]))
     return table

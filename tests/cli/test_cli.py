@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,27 @@ from typing import Any
 
 import pytest
 
-from resilience import retry
+from resilience import Rules, retry
 from resilience.cli import main
 from resilience.cli.dialects import named
 from resilience.dialects import callmissed
 
 OWN = callmissed.RULES.extend("own", by_code={"busy": retry(attempts=7)})
+
+
+def silent(method: str, path: str) -> bool:
+    return bool(method and path)
+
+
+ORDERED = Rules("ordered").extend(
+    "ordered",
+    by_error={ValueError: "retry"},
+    by_status={"4xx": "retry", 429: "retry"},
+    by_kind={"family": "retry"},
+    by_message={"words": "retry", "longer words": "retry", (429, "words"): "retry"},
+    by_code={"b*": "retry", "bus*": "retry", "busy": "retry", (429, "b*"): "retry", (429, "busy"): "retry"},
+    creates_nothing=silent,
+)
 
 
 def asked(capsys: pytest.CaptureFixture[str], *argv: str) -> Any:
@@ -88,6 +104,14 @@ class TestClassify:
 
         assert [("retry", True), ("retry", True)] == [(answer["action"], answer["throttled"]) for answer in (by_kind, by_message)]
 
+    def test_a_command_of_redis_is_asked_about_like_a_method(self, capsys: pytest.CaptureFixture[str]) -> None:
+        repeated = [
+            next(iter(asked(capsys, "classify", "--dialect", "redis", "503", "--method", name)["repeated"].items()))
+            for name in ("config get", "DEL", "INCR")
+        ]
+
+        assert [("CONFIG GET", True), ("DEL", True), ("INCR", False)] == [(name, told["repeated"]) for name, told in repeated]
+
     @pytest.mark.parametrize(
         ("dialect", "code", "action", "phase"),
         [
@@ -144,6 +168,31 @@ class TestResponse:
         file.write_bytes(b"HTTP/1.1 429 Slow\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(self.BODY))
 
         assert "rate_limit_exceeded" == asked(capsys, "classify", "--response", str(file))["code"]
+
+    @pytest.mark.parametrize(
+        ("first", "status", "phase"),
+        [
+            (b"HTTP/1.1 100 Continue", 404, "refused"),
+            (b"HTTP/1.1 200 Connection established", 404, "refused"),
+            (b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /there", 404, "refused"),
+            (b"HTTP/1.1 303 See Other\r\nLocation: /there", 404, "unknown"),
+        ],
+    )
+    def test_of_several_the_last_is_read(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, first: bytes, status: int, phase: str
+    ) -> None:
+        """As `curl -i -L` prints them; D4: after "see other" the last says nothing of the first request."""
+        file = tmp_path / "failed.http"
+        file.write_bytes(first + b"\r\n\r\nHTTP/1.1 404 Not Found\r\n\r\n")
+        answer = asked(capsys, "classify", "--response", str(file))
+
+        assert (status, phase) == (answer["status"], answer["phase"])
+
+    def test_a_line_that_is_none_is_counted_from_the_top(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        file = tmp_path / "odd.http"
+        file.write_bytes(b"HTTP/1.1 100 Continue\r\nA: 1\r\n\r\nHTTP/1.1 404 Not Found\r\nodd\r\n\r\n")
+
+        assert "line 5: expected a header" in refused(capsys, "classify", "--response", str(file))
 
     def test_it_may_come_from_a_pipe(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"HTTP/1.1 503 Busy\n\n")))
@@ -202,15 +251,58 @@ class TestDialects:
 
     @pytest.mark.parametrize("name", named())
     def test_each_is_found_by_its_name_and_said_in_full(self, capsys: pytest.CaptureFixture[str], name: str) -> None:
-        rows = asked(capsys, "dialects", name)[name]
+        said = asked(capsys, "dialects", name)[name]
 
-        assert {"by", "key", "action", "attempts", "throttled", "blames", "rule"} == set(rows[0])
-        assert "default" == rows[-1]["by"]
+        assert {"entries", "word_first", "by_result", "by_item", "creates_nothing"} == set(said)
+        assert {"by", "key", "action", "attempts", "throttled", "blames", "rule"} == set(said["entries"][0])
+        assert "default" == said["entries"][-1]["by"]
         assert 0 == main(["dialects", name])
         assert name == capsys.readouterr().out.splitlines()[0].strip()
 
+    @pytest.mark.parametrize("name", named())
+    def test_each_fits_on_a_terminal_of_80_columns_with_all_its_words(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        rows = asked(capsys, "dialects", name)[name]["entries"]
+        assert 0 == main(["dialects", name])
+        lines = capsys.readouterr().out.splitlines()
+        head = next(line for line in lines if line.startswith("by "))
+        at = [head.index(column) for column in ("by", "key", "action", "blames", "from")]
+        cells = [[line[start:end].strip() for start, end in zip(at, [*at[1:], 80], strict=True)] for line in lines]
+
+        assert max(map(len, lines)) <= 80
+        assert len(rows) == len([row for row in cells if row[3] in {"peer", "caller", "credential"}])
+        assert {row["rule"].partition(":")[0] for row in rows} <= {row[4] for row in cells}
+        assert 25 < at[2] - at[1]  # wide enough for most keys to stand on one line
+
+    def test_entries_come_in_the_order_in_which_they_are_asked(self, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+        monkeypatch.setitem(sys.modules, "own_rules", sys.modules[__name__])
+        rows = asked(capsys, "dialects", "own_rules:ORDERED")["own_rules:ORDERED"]["entries"]
+
+        asked_in_turn = ["429 busy", "429 words", "busy", "429 b*", "bus*", "b*", "longer words", "words", "family", "429", "4xx"]
+        assert [*asked_in_turn, "builtins.ValueError", ""] == [row["key"] for row in rows]
+
+    def test_what_a_table_has_beside_its_entries_is_told(self, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+        monkeypatch.setenv("COLUMNS", "200")
+        slack, grpc, openai = (asked(capsys, "dialects", name)[name] for name in ("slack", "grpc", "openai"))
+
+        assert (True, False) == (grpc["word_first"], slack["word_first"])
+        assert slack["by_result"].startswith("The failure that an answer of Slack's holds")
+        assert (None, None) == (slack["by_item"], grpc["creates_nothing"])
+        assert openai["by_item"].startswith("What an item of a stream says if it is an error event")
+        assert 0 == main(["dialects", "grpc"]) == main(["dialects", "openai"])
+        lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+        assert "word_first: The peer's own word comes before all entries." in lines
+        assert f"creates_nothing: {openai['creates_nothing']}" in lines
+
+    def test_a_function_that_says_nothing_of_itself_is_named(self, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+        monkeypatch.setitem(sys.modules, "own_rules", sys.modules[__name__])
+
+        assert "silent" == asked(capsys, "dialects", "own_rules:ORDERED")["own_rules:ORDERED"]["creates_nothing"]
+
     def test_an_entry_is_told_with_the_table_it_is_from(self, capsys: pytest.CaptureFixture[str]) -> None:
-        rows = asked(capsys, "dialects", "callmissed")["callmissed"]
+        rows = asked(capsys, "dialects", "callmissed")["callmissed"]["entries"]
         entry = next(row for row in rows if (row["by"], row["key"]) == ("code", "provider_error"))
 
         assert {
@@ -231,6 +323,11 @@ class TestRefused:
             ([], "the following arguments are required: {classify,dialects}; see resilience --help"),
             (["frob"], "argument {classify,dialects}: invalid choice: 'frob'"),
             (["classify"], "expected a failure to classify: a status, a code, or --response FILE"),
+            (["classify", "--retry-after", "3"], "expected a failure to classify: a status, a code, or --response FILE"),
+            (["classify", "999"], "expected a status of 100 to 599, or an error code, got '999'"),
+            (["classify", "99"], "expected a status of 100 to 599, or an error code, got '99'"),
+            (["classify", ""], "code: expected 1 to 128 printable characters of ASCII, got ''"),
+            (["classify", "503", "--kind", "Br\u00fccke"], "--kind: expected 1 to 128 printable characters of ASCII, got 'Br\u00fccke'"),
             (["classify", "503", "a", "b"], "expected a status and a code, got '503 a b'"),
             (["classify", "503", "504", "505"], "expected a status and a code, got '503 504 505'"),
             (["classify", "503", "--response", "x"], "--response says all there is to say; expected no status beside it"),
@@ -239,6 +336,8 @@ class TestRefused:
             (["classify", "503", "--frob"], "unrecognized arguments: --frob"),
             (["classify", "503", "--dialect", "nope"], "unknown dialect 'nope'; known are anthropic, aws, "),
             (["dialects", "../http"], "unknown dialect '../http'; known are "),
+            (["dialects", "http:"], "unknown dialect 'http:'; known are "),
+            (["dialects", ":RULES"], "unknown dialect ':RULES'; known are "),
             (
                 ["classify", "503", "--dialect", "nope:RULES"],
                 "cannot load dialect 'nope:RULES': ModuleNotFoundError: No module named 'nope'",
@@ -259,8 +358,21 @@ class TestRefused:
         assert "retry" == asked(capsys, "classify", "503")["action"]
 
 
+COMMAND = Path(sys.executable).parent / "resilience"
+
+
+@pytest.mark.parametrize("how", [["--json"], []])
+def test_a_reader_that_has_seen_enough_is_no_accident(how: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([COMMAND, "dialects", *how], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+
+    assert "" == done.stderr
+
+
 def test_it_is_installed_as_a_command() -> None:
-    command = Path(sys.executable).parent / "resilience"
+    command = COMMAND
     done = subprocess.run([command, "classify", "frob", "503", "x"], capture_output=True, text=True, check=False)
 
     assert (2, "resilience: expected a status and a code, got 'frob 503 x'\n") == (done.returncode, done.stderr)
