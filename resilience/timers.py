@@ -112,7 +112,10 @@ class _Wheel:
         now = _now()
         heap = self._heap
         while heap and (heap[0] * _TICK <= now or not self.slots[heap[0]]):
-            for entry in [*self.slots.pop(heappop(heap))]:
+            slot = self.slots.pop(heappop(heap))
+            entries = [*slot]
+            slot.clear()  # or it and its entries would hold each other
+            for entry in entries:
                 entry.become()
         if heap:
             self._set(heap[0])

@@ -127,6 +127,30 @@ def test_what_is_over_leaves_nothing_behind(clock: list[float]) -> None:
     assert not any(slots.values())
 
 
+@pytest.mark.parametrize("uvloop", LOOPS)
+def test_one_whose_time_was_up_is_not_left_to_the_garbage_collector(uvloop: bool) -> None:
+    """D34."""
+
+    class Watched(SharedCutoff):
+        """One that can be referred to weakly."""
+
+    async def struck() -> weakref.ref[Watched]:
+        task = asyncio.current_task()
+        assert task is not None
+        with (scope := Watched(0.01, task)):
+            await asyncio.sleep(60)
+        assert scope.cancelled_caught
+        return weakref.ref(scope)
+
+    gc.disable()
+    try:
+        left = anyio.run(struck, backend_options={"use_uvloop": uvloop})
+    finally:
+        gc.enable()
+
+    assert left() is None
+
+
 def test_a_cutoff_is_good_for_one_block(clock: list[float]) -> None:
     cutoff, _ = filed(Loop(), 1.0)
     cutoff.__exit__(None, None, None)
