@@ -357,8 +357,11 @@ class Rules:
         return found
 
     def __repr__(self) -> str:
-        sizes = ((len(table), word) for table, word in ((self.by_code, "codes"), (self.by_status, "statuses"), (self.by_error, "errors")))
-        return f"<Rules {self.name}: {', '.join(f'{size} {word}' for size, word in sizes)}>"
+        tables = ((self.by_code, "codes"), (self.by_message, "messages"), (self.by_kind, "kinds"))
+        sizes = [f"{len(table)} {word}" for table, word in tables if table or word == "codes"]
+        sizes += [f"{len(self.by_status)} statuses", f"{len(self.by_error)} errors"]
+        more = [name for name in ("by_result", "by_item", "creates_nothing", "word_first") if getattr(self, name)]
+        return f"<Rules {self.name}: {', '.join(sizes + more)}>"
 
 
 _TIMED_OUT = Verdict(Action.RETRY, rule="resilience: attempt timed out")

@@ -319,6 +319,18 @@ class TestExtending:
         assert "<Rules acme: 1 codes, 2 statuses, 0 errors>" == repr(
             EMPTY.extend("acme", by_code={"a": retry()}, by_status={500: retry(), "4xx": fail_fast()})
         )
+        everything = EMPTY.extend(
+            "acme",
+            by_message={"a": retry()},
+            by_kind={"a": retry(), "b": retry()},
+            by_result=lambda value: None,
+            by_item=lambda item: None,
+            creates_nothing=lambda method, path: True,
+            word_first=True,
+        )
+        assert "<Rules acme: 0 codes, 1 messages, 2 kinds, 0 statuses, 0 errors, by_result, by_item, creates_nothing, word_first>" == repr(
+            everything
+        )
 
 
 async def never() -> None: ...
