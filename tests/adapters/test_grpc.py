@@ -182,7 +182,7 @@ async def peer(anyio_backend: Any) -> AsyncIterator[Peer]:
     served = Peer()
     await served.server.start()
     yield served
-    await served.server.stop(0)
+    await served.server.stop(None)
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ async def other(anyio_backend: Any) -> AsyncIterator[Peer]:
     served = Peer()
     await served.server.start()
     yield served
-    await served.server.stop(0)
+    await served.server.stop(None)
 
 
 @pytest.fixture
@@ -496,7 +496,7 @@ class TestTheConnection:
         async with channel(peer.target, engine(desk, Retry())) as open_channel:
             rpc = open_channel.unary_unary(ASK)(b"")
             await hang.begun.wait()
-            await peer.server.stop(0)
+            await peer.server.stop(None)
             error = await error_of(rpc)
 
         assert (CODE.UNAVAILABLE, ["unknown"]) == (error.code(), [tried.phase for tried in history(error)])
