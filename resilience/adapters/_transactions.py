@@ -121,7 +121,9 @@ class Transactions(Generic[C]):
         self._source = source
         self._mode = Mode(isolation, readonly, deferrable)
         self._peer = self._peer_of(source) if peer is None else peer
-        self._engine = engine.view(prepare=self._prepare, translate=self._translate)
+        # Not methods, by which the view would hold us and we the view: there may be one of us for each call.
+        prepare, translate = functools.partial(_prepare, self._peer, readonly), functools.partial(_translate, self._twins)
+        self._engine = engine.view(prepare=prepare, translate=translate)
 
     def call(self, fn: Callable[Concatenate[C, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """
@@ -229,16 +231,16 @@ class Transactions(Generic[C]):
         with contextlib.suppress(Exception), self._env.cutoff(_GIVE_BACK_SECONDS, shield=True):
             await session.give_back()
 
-    # Calls.
 
-    def _prepare(self, call: Call[Any]) -> None:
-        call.peer = self._peer
-        call.label = operation_name(call.args[0])
-        # To repeat one that has had effects has them twice; one that only reads has none.
-        call.method = "GET" if self._mode.readonly else "POST"
+def _prepare(peer: str | None, readonly: bool, call: Call[Any]) -> None:
+    call.peer = peer
+    call.label = operation_name(call.args[0])
+    # To repeat one that has had effects has them twice; one that only reads has none.
+    call.method = "GET" if readonly else "POST"
 
-    def _translate(self, call: Call[Any], error: ResilienceError) -> ResilienceError:  # noqa: ARG002 - the shape of Plan
-        return twin_of(error, self._twins)
+
+def _translate(twins: Twins, call: Call[Any], error: ResilienceError) -> ResilienceError:  # noqa: ARG001 - the shape of Plan
+    return twin_of(error, twins)
 
 
 def address(host: object, port: object, database: object) -> str:
