@@ -41,9 +41,12 @@ RULES: Final = http.RULES.extend(
         "08P01": _ONCE_MORE,
         # The transaction was rolled back: 13.5.
         "40*": _CONTENDED,
+        "40001": _CONTENDED,  # as the pattern would have it, but rules are counted and logged by name
+        "40P01": _CONTENDED,
         "40002": _ASKED,  # by a constraint
         "40003": retry(),  # nobody knows whether it was; only what may be done twice is repeated
         "53*": _BUSY,
+        "53300": _BUSY,
         "53100": _BROKEN,  # a full disk does not empty itself in seconds
         "53200": retry(attempts=2, throttled=True),
         "53400": _ASKED,  # a limit that somebody configured, such as temp_file_limit

@@ -376,14 +376,14 @@ async def test_of_two_tasks_in_a_deadlock_both_get_through(client: Any, desk: An
             await both_hold_one.meet()
             await client.run(connection, f"update t set n = n + 1 where id = {second}")
 
-        transactions = client.adapter.Transactions(engine(desk), pool)
+        transactions = client.adapter.Transactions(engine(desk, Retry(attempts=9)), pool)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(transactions.call, move, 1, 2)
             tasks.start_soon(transactions.call, move, 2, 1)
 
     assert 4 == look.value("select sum(n) from t")
-    assert 3 == len(runs)
-    assert [("40P01", "refused")] == [(event.code, event.phase) for event in desk.of("attempt.failed")]
+    assert len(runs) - 2 == len(desk.of("retry.scheduled")) > 0
+    assert {("40P01", "refused")} == {(event.code, event.phase) for event in desk.of("attempt.failed")}
 
 
 async def test_a_unique_violation_is_the_caller_s_and_final(client: Any, desk: Any, look: Look) -> None:
