@@ -9,8 +9,8 @@ and which values to use" (the manual, 13.5): so an attempt is all of it, on a co
 Until COMMIT is sent, nothing has been done.  However the attempt ends before that, by an error of the server or of the function, by a
 broken connection or by being cut, the server forgets what the transaction did, and it may be repeated, whatever the statements were.  The
 same holds where COMMIT itself is answered with an error.  Only if its answer is lost does nobody know; such an attempt is not repeated,
-unless the transaction only reads, its idempotency key was taken (``current().take_key()``, which the function is to keep in a table, so that
-a second run finds it there), or the user says that it may be.
+unless the transaction only reads, its idempotency key was taken (``current().take_key()``, which the function is to keep in a table, where
+a second run finds it), or the user says that it may be.
 
 What the function does elsewhere is not rolled back.  A call of another engine in it tells by itself whether a repeat would do it again; all
 else is for the user to know (``engine.using(repeatable=False)``).
