@@ -1,6 +1,11 @@
 """
 The GitHub API, REST and GraphQL.
 
+Sources, as of 2026: docs.github.com, "Rate limits for the REST API", "Rate limits and query limits for the GraphQL API", "Troubleshooting
+the REST API", "Best practices for using the REST API", "Authenticating as a GitHub App installation", and the status codes of the REST
+reference; GitHub changelog, 2025-07-21 (timeouts count); octokit/plugin-throttling.js (how secondary limits are known) and its pull request
+848, yanyongyu/githubkit issue 271 (``RATE_LIMIT``); cli/cli issue 4801 ("was submitted too quickly").
+
 Limits.  GitHub refuses too many requests with 403 as well as 429, GraphQL with a 200, and a 403 is a missing permission too; only the words
 tell which.  So the words decide under 403 and 200, and what they do not speak of blames the credential.  Where no body was read (HEAD, a
 stream) they are missing: a spent primary limit then shows in ``x-ratelimit-remaining: 0`` alone, which no table looks at.
@@ -16,11 +21,6 @@ hint above one minute unless it is told to:
 
 GraphQL.  A query is a POST as a mutation is; say ``using(repeatable=True)`` for queries.  One that takes ten seconds is cut off, and costs
 points all the same; it is asked again once.
-
-Sources: docs.github.com, "Rate limits for the REST API", "Rate limits and query limits for the GraphQL API", "Troubleshooting the REST
-API", "Best practices for using the REST API", "Authenticating as a GitHub App installation", and the status codes of the REST reference;
-GitHub changelog, 2025-07-21 (timeouts count); octokit/plugin-throttling.js (how secondary limits are known) and its pull request 848,
-yanyongyu/githubkit issue 271 (``RATE_LIMIT``); cli/cli issue 4801 ("was submitted too quickly").
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ from resilience.reading.inside import graphql_errors
 
 __all__ = ["RULES"]
 
-_OURS = fail_fast()
-_DENIED = fail_fast(blames=Blame.CREDENTIAL)
-_THROTTLED = retry(throttled=True)
+_ASKED = fail_fast()
+_KEY = fail_fast(blames=Blame.CREDENTIAL)
+_BUSY = retry(throttled=True)
+_LIMITED = retry(throttled=True, blames=Blame.CALLER)  # as of a 429, the caller's own rate: a 200 does not say so
+_ONCE_MORE = retry(attempts=2)
 
 _LIMITS: Final = (
     "rate limit exceeded",  # "API rate limit exceeded for user ID 1.", "... for 192.0.2.1. (But here's the good news: ..."
@@ -47,41 +49,42 @@ _LIMITS: Final = (
     "submitted too quickly",  # too much content
 )
 
-_WORDS: Final[Mapping[MessageKey, Verdict]] = {
-    **{(status, words): _THROTTLED for status in (200, 403) for words in _LIMITS},
-    (422, "submitted too quickly"): _THROTTLED,
+_MESSAGES: Final[Mapping[MessageKey, Verdict]] = {
+    **{(200, words): _LIMITED for words in _LIMITS},
+    **{(403, words): _BUSY for words in _LIMITS},
+    (422, "submitted too quickly"): _BUSY,
     # What else a 403 may be for, apart from a permission.
-    (403, "administrative rules"): _OURS,  # no User-Agent
-    (403, "archived so is read-only"): _OURS,
+    (403, "administrative rules"): _ASKED,  # no User-Agent
+    (403, "archived so is read-only"): _ASKED,
     # GraphQL's ten seconds were not enough, most likely.
-    "something went wrong while executing your query": retry(attempts=2),
-    "couldn't respond to your request in time": retry(attempts=2),
+    "something went wrong while executing your query": _ONCE_MORE,
+    "couldn't respond to your request in time": _ONCE_MORE,
 }
 
 RULES: Final = http.RULES.extend(
     "github",
-    by_code={"graphql_rate_limit": _THROTTLED},
-    by_message=_WORDS,
+    by_code={"graphql_rate_limit": _LIMITED},
+    by_message=_MESSAGES,
     # The type of a GraphQL error.
     by_kind={
-        "RATE_LIMITED": _THROTTLED,
-        "RATE_LIMIT": _THROTTLED,
-        "FORBIDDEN": _DENIED,
-        "INSUFFICIENT_SCOPES": _DENIED,
-        "NOT_FOUND": _OURS,
-        "UNPROCESSABLE": _OURS,
-        "MAX_NODE_LIMIT_EXCEEDED": _OURS,  # these two are of one query, which is to ask for less
-        "RESOURCE_LIMITS_EXCEEDED": _OURS,
+        "RATE_LIMITED": _LIMITED,
+        "RATE_LIMIT": _LIMITED,
+        "FORBIDDEN": _KEY,
+        "INSUFFICIENT_SCOPES": _KEY,
+        "NOT_FOUND": _ASKED,
+        "UNPROCESSABLE": _ASKED,
+        "MAX_NODE_LIMIT_EXCEEDED": _ASKED,  # these two are of one query, which is to ask for less
+        "RESOURCE_LIMITS_EXCEEDED": _ASKED,
     },
     by_status={
         401: refresh_token(),  # "Bad credentials"; the token of an app's installation lives for an hour
-        403: _DENIED,
-        404: _OURS,  # or a permission that is missing: private repositories are not confirmed to exist
-        409: _OURS,  # a merge conflict, a branch that has moved on, an empty repository
-        410: _OURS,
-        422: _OURS,
-        429: _THROTTLED,
-        451: _OURS,
+        403: _KEY,
+        404: _ASKED,  # or a permission that is missing: private repositories are not confirmed to exist
+        409: _ASKED,  # a merge conflict, a branch that has moved on, an empty repository
+        410: _ASKED,
+        422: _ASKED,
+        429: _BUSY,
+        451: _ASKED,
     },
     by_result=graphql_errors,
 )

@@ -27,8 +27,9 @@ __all__ = ["RULES"]
 
 _ASKED = fail_fast()  # the operation is at fault, and stays so
 _KEY = fail_fast(blames=Blame.CREDENTIAL)
-_BUSY = retry(throttled=True)
 _THEIRS = fail_fast(blames=Blame.PEER)
+_LIMITED = retry(throttled=True, blames=Blame.CALLER)  # as of a 429, the caller's own rate: a 200 does not say so
+_ONCE_MORE = retry(attempts=2)
 
 _CODES: Final[Mapping[CodeKey, Verdict]] = {
     # Apollo Server, `ApolloServerErrorCode` and `ApolloServerValidationErrorCode`.
@@ -43,7 +44,7 @@ _CODES: Final[Mapping[CodeKey, Verdict]] = {
     "PERSISTED_QUERY_NOT_FOUND": _ASKED,
     "PERSISTED_QUERY_NOT_SUPPORTED": _ASKED,
     # "An unspecified error occurred", a bug in a resolver included.
-    "INTERNAL_SERVER_ERROR": retry(attempts=2),
+    "INTERNAL_SERVER_ERROR": _ONCE_MORE,
     # Apollo Server 3, and by convention most others.
     "UNAUTHENTICATED": refresh_token(),
     "FORBIDDEN": _KEY,
@@ -75,10 +76,10 @@ _CODES: Final[Mapping[CodeKey, Verdict]] = {
     "RESPONSE_VALIDATION_FAILED": _THEIRS,
     "COST_RESPONSE_TYPING_FAILURE": _THEIRS,
     # Too many requests, as Apollo Router (REQUEST_RATE_LIMITED), GitHub (RATE_LIMITED) and others have it.
-    "*RATE_LIMIT*": _BUSY,
-    "*RATELIMIT*": _BUSY,
-    "*THROTTLED*": _BUSY,
-    "TOO_MANY_REQUESTS": _BUSY,
+    "*RATE_LIMIT*": _LIMITED,
+    "*RATELIMIT*": _LIMITED,
+    "*THROTTLED*": _LIMITED,
+    "TOO_MANY_REQUESTS": _LIMITED,
 }
 
 RULES: Final = http.RULES.extend(
@@ -86,7 +87,7 @@ RULES: Final = http.RULES.extend(
     by_code=_CODES,
     # graphql-ruby and so GitHub name the error's type, where others have a code.
     by_kind={
-        "RATE_LIMITED": _BUSY,
+        "RATE_LIMITED": _LIMITED,
         "FORBIDDEN": _KEY,
         "INSUFFICIENT_SCOPES": _KEY,
         "NOT_FOUND": _ASKED,

@@ -19,18 +19,21 @@ from resilience.outcome import Blame, fail_fast, retry
 
 __all__ = ["RULES"]
 
-_SHOP = fail_fast()
 _ASKED = fail_fast()
+_SHOP = fail_fast()
 _KEY = fail_fast(blames=Blame.CREDENTIAL)
+_BUSY = retry(throttled=True)
+_LIMITED = retry(throttled=True, blames=Blame.CALLER)  # as of a 429, the caller's own rate: a 200 does not say so
+_ONCE_MORE = retry(attempts=2)
 
 RULES: Final = graphql.RULES.extend(
     "shopify",
     by_code={
         # GraphQL, "Status and error codes", 200 OK.
-        "THROTTLED": retry(throttled=True),
+        "THROTTLED": _LIMITED,
         "ACCESS_DENIED": _KEY,  # "similar to 401", but for want of a scope: an expired token is a 401
         "SHOP_INACTIVE": _SHOP,
-        "INTERNAL_SERVER_ERROR": retry(attempts=2),
+        "INTERNAL_SERVER_ERROR": _ONCE_MORE,
         "MAX_COST_EXCEEDED": _ASKED,
     },
     by_status={
@@ -40,11 +43,11 @@ RULES: Final = graphql.RULES.extend(
         409: _ASKED,
         422: _ASKED,
         423: _SHOP,  # locked, for too many requests in the past or for fraud: "Contact support"
-        429: retry(throttled=True),
+        429: _BUSY,
         430: _ASKED,  # "might be malicious": repeating it looks the worse
-        500: retry(attempts=2),  # "Simplify or retry your request"
+        500: _ONCE_MORE,  # "Simplify or retry your request"
         501: _ASKED,  # not on this shop's plan
-        504: retry(attempts=2),  # cut off after 10 s: "Try breaking it down"
+        504: _ONCE_MORE,  # cut off after 10 s: "Try breaking it down"
         530: retry(),  # Cloudflare cannot resolve the origin
         540: retry(),  # "temporarily disabled, and will be back online shortly"
     },

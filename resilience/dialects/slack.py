@@ -25,7 +25,8 @@ __all__ = ["RULES"]
 
 _ASKED = fail_fast()
 _KEY = fail_fast(blames=Blame.CREDENTIAL)
-_BUSY = retry(throttled=True)
+_LIMITED = retry(throttled=True, blames=Blame.CALLER)  # as of a 429, the caller's own rate: a 200 does not say so
+_ONCE_MORE = retry(attempts=2)
 
 # The last part of the names of methods that only read: conversations.history, users.profile.get, admin.teams.list ...
 _READS = frozenset(
@@ -48,11 +49,11 @@ _READS = frozenset(
 
 _CODES: Final[Mapping[CodeKey, Verdict]] = {
     # "Rate limits": with status 429 and Retry-After; chat.postMessage spells it with an underscore.
-    "ratelimited": _BUSY,
-    "rate_limited": _BUSY,
+    "ratelimited": _LIMITED,
+    "rate_limited": _LIMITED,
     # Slack's own trouble: "likely due to a transient issue on our end".
-    "internal_error": retry(attempts=2),
-    "fatal_error": retry(attempts=2),
+    "internal_error": _ONCE_MORE,
+    "fatal_error": _ONCE_MORE,
     "service_unavailable": retry(),
     # The workspace moves into an organization, and is away now and then, or until that is done: no word on Slack's own health.
     "team_added_to_org": retry(blames=Blame.CALLER),
@@ -104,10 +105,11 @@ _CODES: Final[Mapping[CodeKey, Verdict]] = {
 }
 
 
-def _only_reads(method: str, path: str) -> bool:  # noqa: ARG001 - any method may be called by POST, and by GET as well
+def _creates_nothing(method: str, path: str) -> bool:  # noqa: ARG001 - any method may be called by POST, and by GET as well
+    """Methods that only read, by the last part of their names; and searches."""
     family, dot, verb = path.rpartition("/api/")[2].rpartition(".")
     return "/api/" in path and dot == "." and (verb in _READS or family == "search")
 
 
-RULES: Final = http.RULES.extend("slack", by_code=_CODES, by_result=slack_error, creates_nothing=_only_reads)
+RULES: Final = http.RULES.extend("slack", by_code=_CODES, by_result=slack_error, creates_nothing=_creates_nothing)
 """Slack's Web API: every error that is documented for all methods."""

@@ -28,6 +28,7 @@ Expected = tuple[Action, int | None, bool, Blame]
 PASSES: Expected = (RETRY, None, False, PEER)
 TOO_SLOW: Expected = (RETRY, 2, False, PEER)
 THROTTLED: Expected = (RETRY, None, True, PEER)
+LIMITED: Expected = (RETRY, None, True, CALLER)  # in a 200, which does not say whose rate it is
 EXPIRED: Expected = (REFRESH, None, False, CREDENTIAL)
 DENIED: Expected = (FAIL, None, False, CREDENTIAL)
 OURS: Expected = (FAIL, None, False, CALLER)
@@ -89,15 +90,15 @@ REST: list[tuple[int, str, Expected]] = [
 WENT_WRONG = "Something went wrong while executing your query. This may be the result of a timeout, or it could be a GitHub bug."
 # The error among ``errors``, which come with a 200.
 GRAPHQL: list[tuple[dict[str, Any], Expected]] = [
-    ({"type": "RATE_LIMITED", "message": "API rate limit exceeded for installation ID 9306189."}, THROTTLED),
+    ({"type": "RATE_LIMITED", "message": "API rate limit exceeded for installation ID 9306189."}, LIMITED),
     # As seen since 2026.
-    ({"type": "RATE_LIMIT", "code": "graphql_rate_limit", "message": "API rate limit already exceeded for user ID 1."}, THROTTLED),
-    ({"type": "RATE_LIMIT", "code": "graphql_rate_limit", "message": "..."}, THROTTLED),
-    ({"type": "RATE_LIMIT", "message": "..."}, THROTTLED),
-    ({"type": "RATE_LIMITED", "message": "..."}, THROTTLED),
+    ({"type": "RATE_LIMIT", "code": "graphql_rate_limit", "message": "API rate limit already exceeded for user ID 1."}, LIMITED),
+    ({"type": "RATE_LIMIT", "code": "graphql_rate_limit", "message": "..."}, LIMITED),
+    ({"type": "RATE_LIMIT", "message": "..."}, LIMITED),
+    ({"type": "RATE_LIMITED", "message": "..."}, LIMITED),
     # "200 or 403, and you will receive an error message": the same words.
-    *(({"message": message}, THROTTLED) for status, message, expected in REST if (status, expected) == (403, THROTTLED)),
-    ({"type": "UNPROCESSABLE", "path": ["createIssue"], "message": "was submitted too quickly"}, THROTTLED),
+    *(({"message": message}, LIMITED) for status, message, expected in REST if (status, expected) == (403, THROTTLED)),
+    ({"type": "UNPROCESSABLE", "path": ["createIssue"], "message": "was submitted too quickly"}, LIMITED),
     ({"type": "FORBIDDEN", "path": ["repository"], "message": "Resource not accessible by integration"}, DENIED),
     ({"type": "INSUFFICIENT_SCOPES", "message": "Your token has not been granted the required scopes."}, DENIED),
     ({"type": "NOT_FOUND", "path": ["repository"], "message": "Could not resolve to a Repository."}, OURS),

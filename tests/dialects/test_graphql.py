@@ -25,7 +25,7 @@ Means = tuple[Action, int | None, bool, Blame]  # what to do, tries in all, whet
 ASKED: Means = (Action.FAIL_FAST, None, False, Blame.CALLER)
 KEY: Means = (Action.FAIL_FAST, None, False, Blame.CREDENTIAL)
 THEIRS: Means = (Action.FAIL_FAST, None, False, Blame.PEER)
-BUSY: Means = (Action.RETRY, None, True, Blame.PEER)
+LIMITED: Means = (Action.RETRY, None, True, Blame.CALLER)
 AGAIN: Means = (Action.RETRY, None, False, Blame.PEER)
 ONCE_MORE: Means = (Action.RETRY, 2, False, Blame.PEER)
 REFRESH: Means = (Action.REFRESH_TOKEN, None, False, Blame.CREDENTIAL)
@@ -71,18 +71,18 @@ CODES = [
     ("UNAUTHORIZED_FIELD_OR_TYPE", KEY),
     ("VALIDATION_INVALID_TYPE_VARIABLE", ASKED),
     # Rate limits, under the names in use.
-    ("REQUEST_RATE_LIMITED", BUSY),
-    ("RATE_LIMITED", BUSY),
-    ("RATE_LIMIT_EXCEEDED", BUSY),
-    ("RATELIMITED", BUSY),
-    ("THROTTLED", BUSY),
-    ("TOO_MANY_REQUESTS", BUSY),
+    ("REQUEST_RATE_LIMITED", LIMITED),
+    ("RATE_LIMITED", LIMITED),
+    ("RATE_LIMIT_EXCEEDED", LIMITED),
+    ("RATELIMITED", LIMITED),
+    ("THROTTLED", LIMITED),
+    ("TOO_MANY_REQUESTS", LIMITED),
     # Nobody's, which may mean anything.
     ("OUT_OF_CHEESE", ASKED),
 ]
 # GitHub has them in the error's type.
 TYPES = [
-    ("RATE_LIMITED", BUSY),
+    ("RATE_LIMITED", LIMITED),
     ("FORBIDDEN", KEY),
     ("INSUFFICIENT_SCOPES", KEY),
     ("NOT_FOUND", ASKED),

@@ -24,12 +24,13 @@ ASKED: Means = (Action.FAIL_FAST, None, False, Blame.CALLER)
 SHOP = ASKED
 KEY: Means = (Action.FAIL_FAST, None, False, Blame.CREDENTIAL)
 BUSY: Means = (Action.RETRY, None, True, Blame.PEER)
+LIMITED: Means = (Action.RETRY, None, True, Blame.CALLER)
 AGAIN: Means = (Action.RETRY, None, False, Blame.PEER)
 ONCE_MORE: Means = (Action.RETRY, 2, False, Blame.PEER)
 REFRESH: Means = (Action.REFRESH_TOKEN, None, False, Blame.CREDENTIAL)
 
 CODES = [
-    ("THROTTLED", BUSY),
+    ("THROTTLED", LIMITED),
     ("ACCESS_DENIED", KEY),
     ("SHOP_INACTIVE", SHOP),
     ("INTERNAL_SERVER_ERROR", ONCE_MORE),

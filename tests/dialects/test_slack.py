@@ -27,6 +27,7 @@ Means = tuple[Action, int | None, bool, Blame]  # what to do, tries in all, whet
 ASKED: Means = (Action.FAIL_FAST, None, False, Blame.CALLER)
 KEY: Means = (Action.FAIL_FAST, None, False, Blame.CREDENTIAL)
 BUSY: Means = (Action.RETRY, None, True, Blame.PEER)
+LIMITED: Means = (Action.RETRY, None, True, Blame.CALLER)
 AGAIN: Means = (Action.RETRY, None, False, Blame.PEER)
 ONCE_MORE: Means = (Action.RETRY, 2, False, Blame.PEER)
 MOVING: Means = (Action.RETRY, None, False, Blame.CALLER)
@@ -57,7 +58,7 @@ CODES = [
     ("not_allowed_token_type", KEY),
     ("not_authed", KEY),
     ("org_login_required", ASKED),
-    ("ratelimited", BUSY),
+    ("ratelimited", LIMITED),
     ("request_timeout", CUT_SHORT),
     ("service_unavailable", AGAIN),
     ("team_access_not_granted", KEY),
@@ -66,7 +67,7 @@ CODES = [
     ("token_revoked", KEY),
     ("two_factor_setup_required", KEY),
     # chat.postMessage
-    ("rate_limited", BUSY),
+    ("rate_limited", LIMITED),
     # The OpenAPI specification, and earlier pages.
     ("invalid_json", ASKED),
     ("json_not_object", ASKED),
@@ -136,7 +137,7 @@ def test_a_rate_limit_says_when_to_come_back_and_that_nothing_was_done() -> None
         signal = read(answer)
 
         assert (429, "ratelimited", 30.0, Phase.REFUSED) == (signal.status, signal.code, signal.retry_after, signal.phase)
-        assert BUSY == meant(dialect.RULES.classify(signal))
+        assert LIMITED == meant(dialect.RULES.classify(signal))
 
 
 @pytest.mark.parametrize(("status", "means"), [(404, ASKED), (408, AGAIN), (429, BUSY), (500, AGAIN), (502, AGAIN), (503, AGAIN)])
