@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from resilience.classify import CodeKey
+from resilience.classify import CodeKey, MessageKey
 from resilience.dialects import http
 from resilience.outcome import Blame, Verdict, fail_fast, refresh_token, retry
 from resilience.reading.sse import error_event
@@ -28,23 +28,7 @@ _ASKED = fail_fast()
 _MONEY = fail_fast()  # spent, or not to be spent: not to be waited for, and nobody else's trouble
 _KEY = fail_fast(blames=Blame.CREDENTIAL)
 _BUSY = retry(throttled=True)
-_SLOW = retry(attempts=2)  # ran into a limit of ten minutes: what takes that long may well do so again
-
-# "Errors", and "Streaming messages", "Error events": ``{"type": "error", "error": {"type": "overloaded_error"}}`` after a 200.
-_TYPES: Final[Mapping[str, Verdict]] = {
-    "authentication_error": refresh_token(),  # OAuth tokens expire, and keys may; with no source of tokens it fails fast
-    "billing_error": _MONEY,
-    "permission_error": _KEY,
-    "not_found_error": _ASKED,
-    "request_too_large": _ASKED,
-    "rate_limit_error": _BUSY,
-    "api_error": retry(),
-    "timeout_error": _SLOW,
-    "overloaded_error": _BUSY,
-    # `ErrorType`: a memory that is not in the state which the request expects.
-    "memory_precondition_failed_error": _ASKED,
-    "memory_path_conflict_error": _ASKED,
-}
+_ONCE_MORE = retry(attempts=2)  # ran into a limit of ten minutes: what takes that long may well do so again
 
 _CODES: Final[Mapping[CodeKey, Verdict]] = {
     # "Rate limits", "Reaching your spend limit": a ``rate_limit_error`` without ``retry-after``; "retrying fails" until next month.
@@ -67,7 +51,7 @@ _CODES: Final[Mapping[CodeKey, Verdict]] = {
     "organization_on_hold": _KEY,
 }
 
-_MESSAGES: Final[Mapping[str | tuple[int, str], Verdict]] = {
+_MESSAGES: Final[Mapping[MessageKey, Verdict]] = {
     # With 400 ``invalid_request_error``: no type and no code of its own.
     "credit balance is too low": _MONEY,
     # "Rate limits": "You have reached your specified API usage limits", "... your specified workspace API usage limits" (400, on the Claude
@@ -79,12 +63,29 @@ _MESSAGES: Final[Mapping[str | tuple[int, str], Verdict]] = {
     (401, "cors requests are not allowed"): _ASKED,
 }
 
+# "Errors", and "Streaming messages", "Error events": ``{"type": "error", "error": {"type": "overloaded_error"}}`` after a 200.
+_KINDS: Final[Mapping[str, Verdict]] = {
+    "authentication_error": refresh_token(),  # OAuth tokens expire, and keys may; with no source of tokens it fails fast
+    "billing_error": _MONEY,
+    "permission_error": _KEY,
+    "not_found_error": _ASKED,
+    "request_too_large": _ASKED,
+    "rate_limit_error": _BUSY,
+    "api_error": retry(),
+    "timeout_error": _ONCE_MORE,
+    "overloaded_error": _BUSY,
+    # `ErrorType`: a memory that is not in the state which the request expects.
+    "memory_precondition_failed_error": _ASKED,
+    "memory_path_conflict_error": _ASKED,
+}
+
 # The model runs again, and is paid for again, but nothing is there twice afterwards; a message that continues a thread is refused when sent
 # again.  Batches, files, skills, sessions and everything of an organization are created.
 _CREATE_NOTHING = ("/v1/messages", "/v1/messages/count_tokens", "/v1/complete")
 
 
 def _creates_nothing(method: str, path: str) -> bool:
+    """Messages, counting their tokens, and text completions."""
     return method == "POST" and f"/{path}".endswith(_CREATE_NOTHING)
 
 
@@ -92,11 +93,11 @@ RULES: Final = http.RULES.extend(
     "anthropic",
     by_code=_CODES,
     by_message=_MESSAGES,
-    by_kind=_TYPES,
+    by_kind=_KINDS,
     by_status={
         # "Errors": "Resolve the conflict, then retry".  The SDK repeats every 409 as it is, as a lock that timed out.
         409: _ASKED,
-        504: _SLOW,
+        504: _ONCE_MORE,
     },
     by_error={
         "anthropic.APIConnectionError": retry(),

@@ -52,13 +52,13 @@ _CODES: Final[Mapping[CodeKey, Verdict]] = {
 RULES: Final = openai.RULES.extend(
     "azure_openai",
     by_code=_CODES,
-    by_kind={"ResponsibleAIPolicyViolation": _ASKED},
     by_message={
         # With the code "401", like a Microsoft Entra token that has expired; but a key does not expire.
         (401, "invalid subscription key"): _KEY,
         # With the code "403": of a pricing tier that is used up until next month.
         (403, "out of call volume quota"): _ASKED,
     },
+    by_kind={"ResponsibleAIPolicyViolation": _ASKED},
     by_status={
         401: refresh_token(),  # Microsoft Entra ID: tokens live for about an hour
         # A service behind it failed: an MCP server, a data source, the container of a model.  May pass, but is often set up wrongly.

@@ -1,7 +1,7 @@
 """
 The CallMissed API, both its families of endpoints.
 
-Source: the provider's public documentation (pages: errors, idempotency, rate limits, authentication).
+Source, as of 2026: the provider's public documentation (pages: errors, idempotency, rate limits, authentication).
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from resilience.outcome import Blame, Verdict, fail_fast, refresh_token, retry
 
 __all__ = ["RULES"]
 
+_ASKED = fail_fast()
+_MONEY = fail_fast()  # spent, or not to be spent: not to be waited for, and nobody else's trouble
 _KEY = fail_fast(blames=Blame.CREDENTIAL)
+_BUSY = retry(throttled=True)
 
 _CODES: Final[Mapping[CodeKey, Verdict]] = {
     "invalid_api_key": _KEY,  # unknown or revoked; a key never expires, so there is nothing to refresh
     "token_expired": refresh_token(),
-    "insufficient_credits": fail_fast(),
-    "budget_exceeded": fail_fast(),
+    "insufficient_credits": _MONEY,
+    "budget_exceeded": _MONEY,
     "permission_denied": _KEY,
     "search_provider_not_allowed": _KEY,
     "domain_not_allowed": _KEY,
-    "not_found": fail_fast(),
-    "rate_limit_exceeded": retry(throttled=True),
+    "not_found": _ASKED,
+    "rate_limit_exceeded": _BUSY,
     "provider_error": retry(attempts=3),
 }
 
@@ -34,18 +37,18 @@ RULES: Final = http.RULES.extend(
     "callmissed",
     by_code=_CODES,
     # Where the compatible endpoints leave the code null, or their envelope has none, the type has to serve.
-    by_kind={"billing_error": fail_fast(), **{str(code): entry for code, entry in _CODES.items()}},
+    by_kind={"billing_error": _MONEY, **{str(code): entry for code, entry in _CODES.items()}},
     by_status={
-        400: fail_fast(),
+        400: _ASKED,
         401: refresh_token(),
-        402: fail_fast(),
+        402: _MONEY,
         403: _KEY,
-        404: fail_fast(),
-        409: fail_fast(),  # a duplicate, or a key replayed with another body: never mended by repeating
-        422: fail_fast(),
-        429: retry(throttled=True),
+        404: _ASKED,
+        409: _ASKED,  # a duplicate, or a key replayed with another body: never mended by repeating
+        422: _ASKED,
+        429: _BUSY,
         500: retry(attempts=2),
-        501: fail_fast(),  # exists, but is not live yet: no fault of the service's health
+        501: _ASKED,  # exists, but is not live yet: no fault of the service's health
         503: retry(attempts=3),
     },
 )

@@ -21,7 +21,7 @@ from resilience.reading.sse import error_event
 __all__ = ["RULES"]
 
 _ASKED = fail_fast()
-_MONEY = fail_fast()
+_MONEY = fail_fast()  # spent: not to be waited for, and nobody else's trouble
 _KEY = fail_fast(blames=Blame.CREDENTIAL)
 _BUSY = retry(throttled=True)
 _TWICE_MORE = retry(attempts=3)
@@ -73,19 +73,20 @@ _CREATE_NOTHING = (
 
 
 def _creates_nothing(method: str, path: str) -> bool:
+    """Generating content, streamed or not, answers, counting tokens, embeddings, and predictions."""
     return method == "POST" and path.endswith(_CREATE_NOTHING)
 
 
 RULES: Final = google.RULES.extend(
     "gemini",
     by_code=_CODES,
-    by_kind={"INTERNAL": _TWICE_MORE, "UNKNOWN": _TWICE_MORE, "UNAVAILABLE": _BUSY},
     by_message={
         # The same as the 402 above, as 429: reported by users.
         "credits are depleted": _MONEY,
         # "Quota exceeded for metric: ..., limit: 0": this tier has none of it, today or tomorrow; reported by users.
         (429, "limit: 0"): _ASKED,
     },
+    by_kind={"INTERNAL": _TWICE_MORE, "UNKNOWN": _TWICE_MORE, "UNAVAILABLE": _BUSY},
     by_status={503: _BUSY},
     by_item=error_event,
     creates_nothing=_creates_nothing,

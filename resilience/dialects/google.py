@@ -23,6 +23,7 @@ __all__ = ["RULES"]
 
 _ASKED = fail_fast()
 _KEY = fail_fast(blames=Blame.CREDENTIAL)
+_THEIRS = fail_fast(blames=Blame.PEER)
 _BUSY = retry(throttled=True)
 _ONCE_MORE = retry(attempts=2)
 
@@ -46,7 +47,7 @@ _NAMES: Final[Mapping[str, Verdict]] = {
     "UNIMPLEMENTED": _ASKED,
     # "The client should retry at a higher level": read, modify and write again.  Who wraps all of that says retry() here.
     "ABORTED": _ASKED,
-    "DATA_LOSS": fail_fast(blames=Blame.PEER),
+    "DATA_LOSS": _THEIRS,
 }
 
 # `google.api.ErrorReason`, of the domain ``googleapis.com``.
@@ -136,10 +137,10 @@ _CODES: Final[Mapping[CodeKey, Verdict]] = {
 RULES: Final = http.RULES.extend(
     "google",
     by_code=_CODES,
-    by_kind=_NAMES,
     by_message={
         # The Drive API and its kin, where only the words say that this 403 is a limit: "User Rate Limit Exceeded.  Rate of requests ..."
         (403, "rate limit exceeded"): _BUSY,
     },
+    by_kind=_NAMES,
 )
 """Google: every `google.rpc.Code`, every reason of the common infrastructure, and quotas by the day."""

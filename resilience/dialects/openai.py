@@ -111,7 +111,7 @@ _CODES: Final[Mapping[CodeKey, Verdict]] = {
 }
 
 # Where the code is null or new: error objects, and error events inside a stream that began with 200.
-_TYPES: Final[Mapping[str, Verdict]] = {
+_KINDS: Final[Mapping[str, Verdict]] = {
     "insufficient_quota": _MONEY,  # the billing codes share it
     "rate_limit_error": _BUSY,
     "requests": _BUSY,  # the limit that was reached, as the type of a ``rate_limit_exceeded``
@@ -129,8 +129,7 @@ _TYPES: Final[Mapping[str, Verdict]] = {
 # background, and runs tools of its own.  None of that can be told from the path; who knows that a response does no such thing says
 # ``repeatable=True``.  Files, uploads, batches, fine-tuning jobs, threads, assistants, vector stores, videos and conversations are created.
 _CREATE_NOTHING = (
-    "/chat/completions",
-    "/completions",
+    "/completions",  # of chats, and of text
     "/embeddings",
     "/moderations",
     "/audio/speech",
@@ -144,13 +143,14 @@ _CREATE_NOTHING = (
 
 
 def _creates_nothing(method: str, path: str) -> bool:
+    """Chat completions, completions, embeddings, moderations, speech, transcriptions, translations, images, and counting tokens."""
     return method == "POST" and f"/{path}".endswith(_CREATE_NOTHING)
 
 
 RULES: Final = http.RULES.extend(
     "openai",
     by_code=_CODES,
-    by_kind=_TYPES,
+    by_kind=_KINDS,
     by_status={
         # "Error codes": "Try to update the resource again".  The SDK repeats it twice, as a lock that timed out.
         409: retry(attempts=3),

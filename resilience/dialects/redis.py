@@ -1,9 +1,9 @@
 """
 Redis, Valkey and what else answers as they do: what each word that begins an error reply calls for, and which commands may be repeated.
 
-Sources: the shared error replies in the server's ``server.c`` and ``script.c`` (7.0); redis.io's pages on replication, memory optimization,
-security, ``CLIENT PAUSE``, ``SCRIPT KILL``, the cluster specification and each command; the flags that ``COMMAND`` tells.  The codes are as
-`resilience.reading.redis_reply` reads them.
+Sources, as of 2026: the shared error replies in the server's ``server.c`` and ``script.c`` (7.0); redis.io's pages on replication, memory
+optimization, security, ``CLIENT PAUSE``, ``SCRIPT KILL``, the cluster specification and each command; the flags that ``COMMAND`` tells.
+The codes are as `resilience.reading.redis_reply` reads them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from resilience.outcome import Blame, fail_fast, retry
 
 __all__ = ["CONDITIONS", "READS", "RULES", "SEVERAL", "WRITES", "may_be_repeated"]
 
-_PEER = fail_fast(blames=Blame.PEER)
-_CREDENTIAL = fail_fast(blames=Blame.CREDENTIAL)
-
+_ASKED = fail_fast()
+_KEY = fail_fast(blames=Blame.CREDENTIAL)
+_THEIRS = fail_fast(blames=Blame.PEER)
+_BUSY = retry(throttled=True)
+_POOL = retry(blames=Blame.CALLER)  # redis-py's own is used up: that passes, and says nothing about the peer
 
 # Which commands may be repeated where nobody knows whether they were carried out.
 
@@ -126,8 +128,8 @@ RULES: Final = http.RULES.extend(
     "redis",
     by_code={
         # The server is there, but not yet, or not now, for commands: asking again in a few milliseconds helps nobody.
-        "LOADING": retry(throttled=True),  # reads its data set into memory after a start
-        "BUSY": retry(throttled=True),  # runs a script for longer than busy-reply-threshold
+        "LOADING": _BUSY,  # reads its data set into memory after a start
+        "BUSY": _BUSY,  # runs a script for longer than busy-reply-threshold
         # Replication.  A master that was demoted says READONLY to whoever is still connected to it after a failover: the adapter connects
         # anew, which asks for the address anew.
         "READONLY": retry(),
@@ -136,45 +138,44 @@ RULES: Final = http.RULES.extend(
         # Cluster.  A slot is uncovered, or on its way; the client that follows MOVED and ASK is redis-py's RedisCluster.
         "CLUSTERDOWN": retry(),
         "TRYAGAIN": retry(),
-        "MOVED": fail_fast(),
-        "ASK": fail_fast(),
-        "CROSSSLOT": fail_fast(),
+        "MOVED": _ASKED,
+        "ASK": _ASKED,
+        "CROSSSLOT": _ASKED,
         # Writes are refused, and reads are not.  Memory is a quota, and full for everybody's reason (maxmemory-policy noeviction); a disk
         # that cannot be written to is the server's own trouble.  Neither passes in seconds.
-        "OOM": fail_fast(),
-        "MISCONF": _PEER,
+        "OOM": _ASKED,
+        "MISCONF": _THEIRS,
         # Security.  A connection that is made anew asks a credential provider anew; that is redis-py's business.
-        "NOAUTH": _CREDENTIAL,
-        "WRONGPASS": _CREDENTIAL,
-        "NOPERM": _CREDENTIAL,
-        "DENIED": _PEER,  # protected mode: nobody from another machine may do anything
+        "NOAUTH": _KEY,
+        "WRONGPASS": _KEY,
+        "NOPERM": _KEY,
+        "DENIED": _THEIRS,  # protected mode: nobody from another machine may do anything
         # The command itself.
-        "WRONGTYPE": fail_fast(),
-        "NOSCRIPT": fail_fast(),  # redis-py's Script loads it and asks again
-        "EXECABORT": fail_fast(),
-        "NOPROTO": fail_fast(),
-        "BUSYKEY": fail_fast(),
-        "BUSYGROUP": fail_fast(),
-        "NOGROUP": fail_fast(),
-        "NOTBUSY": fail_fast(),
-        "UNKILLABLE": fail_fast(),
-        "INVALIDOBJ": fail_fast(),
-        "IOERR": fail_fast(),  # MIGRATE and its target
-        # redis-py's pools: ours is used up, which passes, and says nothing about the peer.
-        "MaxConnectionsError": retry(blames=Blame.CALLER),
+        "WRONGTYPE": _ASKED,
+        "NOSCRIPT": _ASKED,  # redis-py's Script loads it and asks again
+        "EXECABORT": _ASKED,
+        "NOPROTO": _ASKED,
+        "BUSYKEY": _ASKED,
+        "BUSYGROUP": _ASKED,
+        "NOGROUP": _ASKED,
+        "NOTBUSY": _ASKED,
+        "UNKILLABLE": _ASKED,
+        "INVALIDOBJ": _ASKED,
+        "IOERR": _ASKED,  # MIGRATE and its target
+        "MaxConnectionsError": _POOL,
     },
     by_message={
         # An ERR among many.  The connection was refused, not the command: there are too many clients.
-        "max number of clients": retry(throttled=True),
+        "max number of clients": _BUSY,
         # UNBLOCKED, said to blocking commands: the server has become a replica; somebody has sent CLIENT UNBLOCK ... ERROR.
         "instance state changed": retry(),
-        "unblocked via client unblock": fail_fast(),
+        "unblocked via client unblock": _ASKED,
     },
     by_error={
         "redis.ConnectionError": retry(),
         "redis.TimeoutError": retry(),
-        "redis.ResponseError": fail_fast(),  # ERR, and what only a module or a script knows
-        "redis.InvalidResponse": _PEER,  # whatever answers there does not speak the protocol
+        "redis.ResponseError": _ASKED,  # ERR, and what only a module or a script knows
+        "redis.InvalidResponse": _THEIRS,  # whatever answers there does not speak the protocol
         "redis.WatchError": retry(blames=Blame.CALLER),  # somebody else was faster: read anew, and so repeat the function as a whole
     },
     creates_nothing=may_be_repeated,

@@ -198,7 +198,9 @@ def test_each_documented_code_means_what_its_page_says(code: str, status: int, m
 
 
 @pytest.mark.parametrize(("code", "status", "meaning", "rule"), CODE_ROWS)
-def test_a_code_decides_whatever_the_status_says_and_ends_what_the_peer_would_have_repeated(code: str, status: int, meaning: Means, rule: str) -> None:
+def test_a_code_decides_whatever_the_status_says_and_ends_what_the_peer_would_have_repeated(
+    code: str, status: int, meaning: Means, rule: str
+) -> None:
     """D2: "insufficient_quota" would be repeated by status, and by the SDK."""
     for other in (400, 401, 418, 429, 500, 503):
         assert rule == classified(response(other, envelope(code))).rule
