@@ -91,6 +91,7 @@ RULES: Final = Rules("base").extend(
         "httpcore2.RemoteProtocolError": retry(),
         "aiohttp.ClientConnectionError": retry(),
         "aiohttp.ClientPayloadError": retry(),
+        "aiohttp.HttpProcessingError": retry(),  # an answer that it could not parse
         "aiohttp.ClientConnectorCertificateError": _THEIRS,
         "requests.ConnectionError": retry(),
         "requests.Timeout": retry(),

@@ -53,6 +53,8 @@ _COPIED = ("type", "status", "message", "errors", "extensions", "details")
 _ERROR_TYPE: Final = "x-amzn-errortype"
 # Their ``reason`` is what went wrong, and no cause of theirs.
 _WRAPPERS = frozenset({"urllib.URLError", "urllib3.MaxRetryError"})
+# An answer that aiohttp cannot parse is the one, with the status 400, caused by the other, whose code that is.  No peer has said so.
+_UNPARSED = ("aiohttp.ClientResponseError", "aiohttp.HttpProcessingError")
 _HOPS = 64  # more than any client follows
 _REDIRECTED_ELSEWHERE = range(300, 304)  # 300 to 303: the next request may be a GET for what this one did
 # Their ``code`` warns that it is deprecated, and says nothing that another attribute does not.
@@ -123,8 +125,10 @@ def _read_error(error: BaseException, wall: float, body: object) -> Signal:
         code = native.code or (_class_name(error) if native.kind is None else None)
         return attrs.evolve(native, code=code, message=native.message or _message(error), raised=type(error))
     response = attribute(error, "response")
-    code = None if _DEPRECATED_CODE.intersection(names(type(error))) else attribute(error, "code")
+    unparsed = _is_unparsed(error)
+    code = None if unparsed or _DEPRECATED_CODE.intersection(names(type(error))) else attribute(error, "code")
     status = _first_status(attribute(error, name) for name in _STATUSES) or _response_status(response) or status_of(code)
+    status = None if unparsed else status
     headers = [held for held in (_response_headers(response), attribute(error, "headers")) if is_headers(held)]
     bodies = _bodies(error, response, body)
     said = _said(error, bodies, code)
@@ -155,9 +159,14 @@ def _read_error(error: BaseException, wall: float, body: object) -> Signal:
 
 
 def _wrapped(error: BaseException, wall: float) -> Signal | None:
-    """What an exception says that only wraps another, and keeps it where no chain of causes leads."""
-    held = attribute(error, "reason") if _WRAPPERS.intersection(names(type(error))) else None
+    """What another exception says that this one only wraps."""
+    held = attribute(error, "reason") if _WRAPPERS.intersection(names(type(error))) else error.__cause__ if _is_unparsed(error) else None
     return _read_error(held, wall, None) if is_error(held) and not _WRAPPERS.intersection(names(type(held))) else None
+
+
+def _is_unparsed(error: BaseException) -> bool:
+    raised, cause = _UNPARSED
+    return cause in names(type(error)) or (raised in names(type(error)) and cause in names(type(error.__cause__)))
 
 
 def _bodies(error: BaseException, response: object, body: object) -> tuple[object, ...]:

@@ -357,13 +357,8 @@ TABLE = [
         "no HTTP at all",
         LOST,
         play=not_http,
-        names=named(httpx="RemoteProtocolError", sdks="APIConnectionError"),
-        but={
-            "aiohttp": But(
-                "it raises what it could not parse as a ClientResponseError with the status 400, as if the peer had said so",
-                Heard(ruled("http: status 4xx", fail_fast()), 400, phase=Phase.REFUSED),
-            ),
-        },
+        names=named(httpx="RemoteProtocolError", sdks="APIConnectionError")
+        | {"aiohttp": ("ClientResponseError", "http: error aiohttp.HttpProcessingError")},
     ),
 ]
 

@@ -148,6 +148,7 @@ ERRORS: dict[str, tuple[BaseException, Action, Blame, Phase]] = {
     "aiohttp connector": (CONNECTOR, RETRY, PEER, Phase.NOT_SENT),
     "aiohttp certificate": (named("aiohttp.ClientConnectorCertificateError", type(CONNECTION_ERROR)), FAIL, PEER, Phase.UNKNOWN),
     "aiohttp payload": (named("aiohttp.ClientPayloadError"), RETRY, PEER, Phase.UNKNOWN),
+    "aiohttp parsing": (named("aiohttp.HttpProcessingError"), RETRY, PEER, Phase.UNKNOWN),
     "aiohttp url": (named("aiohttp.InvalidURL"), FAIL, CALLER, Phase.UNKNOWN),
     "requests connection": (named("requests.ConnectionError"), RETRY, PEER, Phase.UNKNOWN),
     # One class for every trouble with TLS, or none at all: a handshake that broke off passes, a certificate does not.

@@ -359,6 +359,25 @@ def test_a_deprecated_attribute_is_not_touched(module: str) -> None:
     assert 0 == code.call_count
 
 
+def test_the_status_of_what_aiohttp_could_not_parse_is_nobodys_answer() -> None:
+    """Its 400 is of its own making: the peer may have done anything."""
+    module = "aiohttp.http_exceptions"
+    unread: Any = type(
+        "HttpProcessingError", (Exception,), {"__module__": module, "code": 400, "message": "Bad status line", "headers": None}
+    )
+    line: Any = type("BadStatusLine", (unread,), {"__module__": module})
+    raised: Any = type(
+        "ClientResponseError", (Exception,), {"__module__": "aiohttp.client_exceptions", "status": 400, "message": "Bad status line"}
+    )
+    error = raised("400")
+    error.__cause__ = line("bad")
+
+    inside = Signal(code="BadStatusLine", message="Bad status line", raised=line)
+    assert inside == seen(error.__cause__)
+    assert Signal(code="ClientResponseError", message="Bad status line", raised=raised, leaves=(inside,)) == seen(error)
+    assert 400 == seen(raised("a refusal")).status
+
+
 def test_reading_warns_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
