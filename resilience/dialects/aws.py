@@ -144,6 +144,8 @@ _MESSAGES: Final[Mapping[MessageKey, Verdict]] = {
     (400, "throughputexceeded"): _BUSY,
     (400, "transactionconflict"): _CONTENDED,
     (400, "throttlingerror"): _BUSY,
+    # Bedrock's ThrottlingException, of a quota that is whole again tomorrow; reported by users.
+    (429, "too many tokens per day"): _ASKED,
     # SignatureDoesNotMatch, InvalidSignatureException: the secret is wrong, or the request was late, and only the words tell which.
     "signature we calculated does not match": _KEY,
     "signature expired": _CLOCK,

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from resilience.classify import CodeKey
+from resilience.classify import CodeKey, MessageKey
 from resilience.dialects import http
 from resilience.outcome import Blame, Verdict, fail_fast, refresh_token, retry
 from resilience.reading.sse import error_event
@@ -110,6 +110,12 @@ _CODES: Final[Mapping[CodeKey, Verdict]] = {
     "sandbox_error": fail_fast(blames=Blame.PEER),  # whether another try may help is not said, and it may have had effects
 }
 
+_MESSAGES: Final[Mapping[MessageKey, Verdict]] = {
+    # "Request too large for gpt-4o ... on tokens per min (TPM): Limit 30000, Requested 36278.  The input or output tokens must be reduced in
+    # order to run successfully": with the code and the type of a rate limit, but no minute is long enough.  Reported by users.
+    (429, "tokens must be reduced in order to run"): _ASKED,
+}
+
 # Where the code is null or new: error objects, and error events inside a stream that began with 200.
 _KINDS: Final[Mapping[str, Verdict]] = {
     "insufficient_quota": _MONEY,  # the billing codes share it
@@ -150,6 +156,7 @@ def _creates_nothing(method: str, path: str) -> bool:
 RULES: Final = http.RULES.extend(
     "openai",
     by_code=_CODES,
+    by_message=_MESSAGES,
     by_kind=_KINDS,
     by_status={
         # "Error codes": "Try to update the resource again".  The SDK repeats it twice, as a lock that timed out.

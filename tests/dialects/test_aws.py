@@ -239,6 +239,8 @@ WORDS: list[tuple[int, str | None, str, Expected]] = [
     (400, "TransactionCanceledException", CANCELED + "[ThrottlingError]", THROTTLED),
     (400, "TransactionCanceledException", CANCELED + "[ValidationError]", OURS),
     (400, "ValidationException", "1 validation error detected: Value null at 'provisionedThroughput' failed to satisfy constraint", OURS),
+    (429, "ThrottlingException", "Too many tokens per day, please wait before trying again.", OURS),
+    (429, "ThrottlingException", "Too many tokens, please wait before trying again.", THROTTLED),
     (403, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided.", DENIED),
     (400, "InvalidSignatureException", "The request signature we calculated does not match the signature you provided.", DENIED),
     (403, "SignatureDoesNotMatch", "Signature expired: 20260101T000000Z is now earlier than 20260101T001000Z", SIGN_AGAIN),

@@ -253,6 +253,19 @@ def test_each_documented_status_means_what_the_page_says(status: int, meaning: M
             assert (meaning, rule) == (means(verdict), verdict.rule)
 
 
+def test_a_request_above_the_limit_of_a_whole_minute_is_not_sent_again() -> None:
+    """D2: all but its words are those of a rate limit.  Body as users report it (Aider-AI/aider issue 1880)."""
+    words = (
+        "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 36278. "
+        "The input or output tokens must be reduced in order to run successfully."
+    )
+    body = {"error": {"message": words, "type": "tokens", "param": None, "code": "rate_limit_exceeded"}}
+
+    for failure in (response(429, body), raised(response(429, body, {"x-should-retry": "true"}))):
+        verdict = classified(failure)
+        assert (ASKED, "openai: message 429 tokens must be reduced in order to run") == (means(verdict), verdict.rule)
+
+
 def test_a_request_refused_in_a_stream_speaks_against_the_caller() -> None:
     verdict = classified(openai.APIError("for people", REQUEST, body=envelope(None)["error"]))
 
