@@ -30,12 +30,21 @@ __all__ = ["HOST", "PostgreSQL", "Process", "Redis", "free_port", "missing", "pr
 HOST = "127.0.0.1"
 PATIENCE = 60.0  # seconds for a server to come up, or to go: a slow machine is no bug
 
-# "$@" is the server.  Its end ends the shell; the end of the shell's input ends the server, by the signal in $0.
+# The server is "$@".  Its end ends the shell; the end of the shell's input ends the server, by the signal in $0, and takes the folder along,
+# unless a word came before: then somebody is left to do that.
 _TIED = """
+folder=$1; shift
 exec 3<&0
 "$@" 3<&- </dev/null &
 server=$!
-{ cat <&3 >/dev/null; kill -s "$0" "$server"; } 2>/dev/null &
+{
+    read -r word <&3
+    kill -s "$0" "$server"
+    if [ "$word" != keep ]; then
+        while kill -0 "$server"; do sleep 0.1; done
+        rm -rf "$folder"
+    fi
+} 2>/dev/null &
 exec 3<&-
 wait "$server"
 """
@@ -77,7 +86,7 @@ class Process:
 
     Args:
         command: The program and its arguments.
-        log: The file for its words.
+        log: The file for its words, in the folder that is its own.
         signal: What ends it at once, as ``kill -s`` has it.
         user: Whom it runs as; None for ourselves.
     """
@@ -86,7 +95,7 @@ class Process:
         self._log = log
         with log.open("ab") as words:
             self._shell = subprocess.Popen(
-                ["/bin/sh", "-c", _TIED, signal, *command],
+                ["/bin/sh", "-c", _TIED, signal, str(log.parent), *command],
                 stdin=subprocess.PIPE,
                 stdout=words,
                 stderr=words,
@@ -109,9 +118,11 @@ class Process:
             time.sleep(0.005)
 
     def stop(self) -> None:
-        """End it, and wait until it has."""
-        if self._shell.stdin is not None:
-            self._shell.stdin.close()
+        """End it, and wait until it has; its folder stays."""
+        if self._shell.stdin is not None and not self._shell.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self._shell.stdin.write(b"keep\n")
+                self._shell.stdin.close()
         self._shell.wait(PATIENCE)
 
 
