@@ -30,8 +30,8 @@ __all__ = ["HOST", "PostgreSQL", "Process", "Redis", "free_port", "missing", "pr
 HOST = "127.0.0.1"
 PATIENCE = 60.0  # seconds for a server to come up, or to go: a slow machine is no bug
 
-# The server is "$@".  Its end ends the shell; the end of the shell's input ends the server, by the signal in $0, and takes the folder along,
-# unless a word came before: then somebody is left to do that.
+# The server is "$@".  Its end ends the shell.  The end of the shell's input ends the server, by the signal in $0, and takes the folder
+# along unless a word came before: then somebody is left to do that.
 _TIED = """
 folder=$1; shift
 exec 3<&0
