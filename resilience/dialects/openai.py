@@ -111,8 +111,8 @@ _CODES: Final[Mapping[CodeKey, Verdict]] = {
 }
 
 _MESSAGES: Final[Mapping[MessageKey, Verdict]] = {
-    # "Request too large for gpt-4o ... on tokens per min (TPM): Limit 30000, Requested 36278.  The input or output tokens must be reduced in
-    # order to run successfully": with the code and the type of a rate limit, but no minute is long enough.  Reported by users.
+    # "Request too large for gpt-4o ... on tokens per min (TPM): Limit 30000, Requested 36278.  The input or output tokens must be reduced
+    # in order to run successfully": with the code and the type of a rate limit, but no minute is long enough.  Reported by users.
     (429, "tokens must be reduced in order to run"): _ASKED,
 }
 
