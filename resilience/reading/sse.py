@@ -36,7 +36,7 @@ def error_event(event: object) -> Signal | None:
     if said is None:
         return None
     found = read_envelope(said)
-    return Signal(code=found.code, kind=found.kind, message=found.message, phase=Phase.UNKNOWN)
+    return Signal(code=found.code, kind=found.kind, message=found.message, retry_after=found.retry_after, phase=Phase.UNKNOWN)
 
 
 def event_id(event: object) -> str | None:

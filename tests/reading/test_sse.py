@@ -150,3 +150,14 @@ JUNK = st.recursive(
 def test_anything_at_all_may_be_an_item(item: object) -> None:
     error_event(item)
     event_id(item)
+
+
+def test_an_error_event_may_ask_for_a_wait() -> None:
+    """D3: Google's errors say so in their details, in a stream as anywhere else."""
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"}]
+    event = {"error": {"code": 429, "message": "Quota", "status": "RESOURCE_EXHAUSTED", "details": details}}
+
+    for item in (event, f"data: {json.dumps(event)}"):
+        signal = error_event(item)
+        assert signal is not None
+        assert ("RESOURCE_EXHAUSTED", 36.0) == (signal.code, signal.retry_after)
