@@ -220,7 +220,7 @@ class Library:
         twins: Our own errors, and for each the class that also belongs to the client's family.
 
     Raises:
-        ImportError: Its client no longer has the place where hops are seen.
+        ImportError: Its client no longer has the place where hops are seen, or its responses the one where their bodies are.
     """
 
     http: Any
@@ -231,9 +231,10 @@ class Library:
     bounded: type[_Bounded] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        if not hasattr(self.http.AsyncClient, "_transport_for_url"):
+        if not hasattr(self.http.AsyncClient, "_transport_for_url") or not _is_loaded(self.http.Response(200, content=b"")):
             raise ImportError(
-                f"{self.http.__name__} {self.http.__version__} is not known here: there is no place left to stamp requests at"
+                f"{self.http.__name__} {self.http.__version__} is not known here: there is no place left to stamp requests at, "
+                "or to find the body of a response"
             )
         for kind in (Once, Drained, _Bounded):
             name = kind.__name__.strip("_").lower()

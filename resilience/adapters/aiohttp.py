@@ -67,10 +67,17 @@ _FAILED = 400  # RFC 9110, 15: from here on the request was not fulfilled
 _UNFINISHED = 300  # from here on, what comes next may belong to the same wish: a redirect's next hop, an auth flow's next try
 _FOLLOWED = frozenset({301, 302, 303, 307, 308})  # what aiohttp follows
 
-if "traces" not in inspect.signature(ClientRequest).parameters or not hasattr(payload.Payload, "consumed"):
+if not (
+    {"timer", "traces"} <= inspect.signature(ClientRequest).parameters.keys()
+    and hasattr(ClientRequest, "update_expect_continue")
+    and hasattr(payload.Payload, "consumed")
+    and hasattr(payload.AsyncIterablePayload, "_cached_chunks")
+    and {"_buffer", "_cursor", "_size", "_timer"} <= set(getattr(aiohttp.StreamReader, "__slots__", ()))
+):
     # Better no adapter than one that hands a token to wherever a redirect leads, or sends what is left of a file for all of it.
     raise ImportError(
-        f"aiohttp {aiohttp.__version__} is not known here: it does not tell which requests belong together, or what is used up"
+        f"aiohttp {aiohttp.__version__} is not known here: it does not tell which requests belong together, what is used up, "
+        "or how to put back what was read"
     )
 
 

@@ -21,7 +21,8 @@ deadline bounds them all.
 went with an idempotency key, which goes into the metadata under the header's name, or if the engine's view says ``repeatable=True``.
 
 **Time.**  An RPC's ``timeout=`` bounds the whole of it, as it does with gRPC's own retries (gRFC A6), repeats and waits included.  Each
-attempt goes out with what is left, and the server sees it.  An `AttemptTimeout` ends with the first message of a stream.
+attempt goes out with what is left, and the server sees it.  An `AttemptTimeout` ends with the first message of a stream, and
+does not hold for an RPC whose requests are written by hand.
 
 **Connections.**  After one was refused, gRPC makes no other for a second, then for longer; attempts in between fail at once, having sent
 nothing.  An RPC with ``wait_for_ready=True`` waits instead, and the option ``grpc.initial_reconnect_backoff_ms`` shortens the pause.
@@ -71,6 +72,11 @@ __all__ = [
     "GrpcStreamFailed",
     "interceptors",
 ]
+
+_BY_HAND: Final = "_proxy_writes_as_request_iterator"
+if not hasattr(getattr(getattr(grpc.aio, "_interceptor", None), "InterceptedStreamUnaryCall", None), _BY_HAND):
+    # Requests that are written by hand wait for the interceptors to be done.  One that takes them for others waits for them: for ever.
+    raise ImportError(f"grpcio {grpc.__version__} is not known here: it does not tell which requests are written by hand")
 
 NO_RETRIES: Final = (("grpc.enable_retries", 0),)
 """Channel options that turn off gRPC's own retries, the transparent ones included; to be added to others."""
@@ -465,7 +471,7 @@ class _StreamStream(grpc.aio.StreamStreamClientInterceptor):  # type: ignore[mis
 
 def _is_by_hand(requests: Any) -> bool:
     """Whether *requests* are what the caller will write: grpc's stand-in for them, which waits for the interceptors to be done."""
-    return inspect.isasyncgen(requests) and requests.ag_code.co_name == "_proxy_writes_as_request_iterator"
+    return inspect.isasyncgen(requests) and requests.ag_code.co_name == _BY_HAND
 
 
 def interceptors(

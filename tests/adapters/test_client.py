@@ -398,9 +398,16 @@ async def test_a_transport_closes_the_one_inside(lib: Any) -> None:
     assert [inner, inner] == closed
 
 
-async def test_a_library_without_the_place_where_requests_are_stamped_is_refused_at_import() -> None:
+class Stamped:
+    """A client of the future, with a place for stamps."""
+
+    _transport_for_url = None
+
+
+@pytest.mark.parametrize("client", [object, Stamped])
+def test_a_library_without_the_places_for_stamps_and_bodies_is_refused_at_import(client: type) -> None:
     """Better no adapter than one that silently sends neither key nor token."""
-    future = types.SimpleNamespace(__name__="httpx3", __version__="3.0", AsyncClient=object)
+    future = types.SimpleNamespace(__name__="httpx3", __version__="3.0", AsyncClient=client, Response=lambda *_, **__: object())
 
     with pytest.raises(ImportError, match=r"httpx3 3\.0 is not known here"):
         Library(future, {})
