@@ -42,9 +42,13 @@ def milliseconds(value: str, now: float) -> float | None:  # noqa: ARG001 - like
 
 
 def seconds_or_date(value: str, now: float) -> float | None:
-    """A number of seconds from now, or an HTTP-date."""
+    """A number of seconds from now, or an HTTP-date; or, as some have it, unix seconds or milliseconds within 31 days of *now*."""
     found = _number(value)
-    return _until(http_date(value, now), now) if found is None else found
+    if found is None:
+        return _until(http_date(value, now), now)
+    # 56 years, or the moment itself?  Nobody means the former.
+    ahead = _near(found, now) if found > _MONTH else None
+    return found if ahead is None else ahead
 
 
 def moment(value: str, now: float) -> float | None:

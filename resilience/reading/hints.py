@@ -64,7 +64,8 @@ _ASKED: Final = (
     Hint("retry-after-ms", "milliseconds from now", milliseconds),  # OpenAI, Anthropic and Azure, in their SDKs
     Hint("x-ms-retry-after-ms", "milliseconds from now", milliseconds),  # Azure Cosmos DB
     Hint("x-amz-retry-after", "milliseconds from now", milliseconds),  # botocore's standard mode since 2026, and the other AWS SDKs'
-    Hint("retry-after", "seconds from now, or an HTTP-date", seconds_or_date),
+    # Unix seconds are against the RFC, and are sent: openclaw/clawhub issue 407, Moneybird.
+    Hint("retry-after", "seconds from now, or an HTTP-date; unix seconds or milliseconds within 31 days", seconds_or_date),
 )
 # Of two resets beside one remaining the first that can be read counts.
 _RESETS: Final = (

@@ -130,9 +130,31 @@ def test_milliseconds_are_thousandths() -> None:
 
 
 def test_seconds_are_seconds_whatever_their_number() -> None:
-    assert 784_111_897.0 == seconds("784111897", NOW) == seconds_or_date("784111897", NOW)
+    assert 784_111_897.0 == seconds("784111897", NOW)
     assert seconds("6m0s", NOW) is None
     assert seconds_or_date("6m0s", NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        ("784111897", 120.0),
+        ("784111897000", 120.0),
+        ("784111776", 0.0),
+        (str(MONTH), float(MONTH)),
+        (str(MONTH + 1), MONTH + 1.0),
+        ("31557600", 31_557_600.0),
+        ("1784111897", 1_784_111_897.0),
+    ],
+)
+def test_a_delay_that_ends_about_now_since_1970_is_a_moment(value: str, wait: float) -> None:
+    """B27: openclaw/clawhub issue 407 and Moneybird send Retry-After in unix seconds, which as a delay are 56 years."""
+    assert wait == seconds_or_date(value, NOW)
+
+
+@pytest.mark.parametrize("now", [math.nan, 0.0])
+def test_without_a_clock_a_delay_is_what_it_says(now: float) -> None:
+    assert 784_111_897.0 == seconds_or_date("784111897", now)
 
 
 PARTS = st.none() | st.integers(0, 999)

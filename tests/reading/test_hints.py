@@ -243,7 +243,15 @@ RESET = {"64": 64.0, "784111897": 120.0, "784111897000": 120.0, "6m0s": 360.0, "
 UNITS: dict[str, dict[str, float | None]] = {
     "milliseconds from now": {"1500": 1.5, "0.5": 0.0005, "784111897": 784_111.897, "6m0s": None, "-1": None},
     "seconds from now": {"64": 64.0, "0.65": 0.65, "784111897": 784_111_897.0, "6m0s": None, "-1": None},
-    "seconds from now, or an HTTP-date": {"64": 64.0, LATER: 120.0, "1994-11-06T08:51:37Z": None, "6m0s": None},
+    "seconds from now, or an HTTP-date; unix seconds or milliseconds within 31 days": {
+        "64": 64.0,
+        LATER: 120.0,
+        "1994-11-06T08:51:37Z": None,
+        "6m0s": None,
+        "31557600": 31_557_600.0,
+        "784111897": 120.0,
+        "784111897000": 120.0,
+    },
     "whole seconds from now, in t or reset of each policy": {
         '"default";r=0;t=64': 64.0,
         "limit=9, remaining=0, reset=64": 64.0,
