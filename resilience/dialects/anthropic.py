@@ -80,7 +80,8 @@ _KINDS: Final[Mapping[str, Verdict]] = {
 }
 
 # The model runs again, and is paid for again, but nothing is there twice afterwards; a message that continues a thread is refused when sent
-# again.  Batches, files, skills, sessions and everything of an organization are created.
+# again.  What an MCP connector's tools do elsewhere cannot be told from the path: who hands such servers in says ``repeatable=False``.
+# Batches, files, skills, sessions and everything of an organization are created.
 _CREATE_NOTHING = ("/v1/messages", "/v1/messages/count_tokens", "/v1/complete")
 
 
