@@ -24,7 +24,7 @@ def show(question: Question, answer: dict[str, Any]) -> None:
     console = Console(highlight=False)
     if question.command == "dialects":
         for name, rows in answer.items():
-            console.print(_table(name, rows), end="\n\n")
+            console.print(f"[bold]{escape(name)}[/]", *_notes(rows), _table(rows), sep="\n", end="\n\n")
     else:
         console.print(escape(answer["why"]) if answer["action"] is None else _verdict(answer))
 
@@ -55,18 +55,13 @@ def _verdict(answer: dict[str, Any]) -> Table:
     return grid
 
 
-def _table(name: str, said: dict[str, Any]) -> Table:
+def _notes(said: dict[str, Any]) -> list[str]:
     notes = {what: said[what] for what in _NOTES if said[what]}
-    notes = {what: text if isinstance(text, str) else _NOTES[what] for what, text in notes.items()}
-    table = Table(
-        title="\n".join([f"[bold]{name}[/]", *(escape(f"{what}: {text}") for what, text in notes.items())]),
-        title_justify="left",
-        title_style="not italic",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=0,
-    )
+    return [escape(f"{what}: {text if isinstance(text, str) else _NOTES[what]}") for what, text in notes.items()]
+
+
+def _table(said: dict[str, Any]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0)
     for column in ("by", "key", "action", "blames", "from"):
         table.add_column(column, no_wrap=column != "key", overflow="fold")
     before = ""
