@@ -23,11 +23,12 @@ import functools
 import math
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import attrs
 
 from resilience.adapters._bodies import DRAIN_SECONDS, DRAIN_SHARE, Drained, Once, close_both, decoded
+from resilience.adapters._engines import checked_engine
 from resilience.adapters._stamping import stamp
 from resilience.adapters._twins import Twins, twin_of
 from resilience.backend import was_cut
@@ -41,10 +42,8 @@ from resilience.reading.phase import phase_of
 from resilience.reading.repeats import COUNT_HEADER
 from resilience.repeating import repeatable
 
-__all__ = ["Adapter", "Library", "signed_as", "takes_engine"]
+__all__ = ["Adapter", "Library"]
 
-P = ParamSpec("P")
-F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 _RIDE: Final = "resilience.ride"
@@ -62,29 +61,6 @@ _UNAUTHORISED = frozenset({401, 407})
 # RFC 9110, 15.4.4: "see other" may answer a request that was carried out, and clients treat 300 to 302 alike.
 _SEE_OTHER = range(300, 304)
 _NOTHING_DONE = frozenset({307, 308, *(status for status in range(400, 500) if phase_of(status) is Phase.REFUSED)})
-
-
-# Signatures
-
-
-def takes_engine(like: Callable[Concatenate[Any, P], None]) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, Engine, P], None]]:
-    """Type a constructor as another with an engine in front: the client's settings stay known to type checkers and editors."""
-
-    def unchanged(init: Callable[..., None]) -> Callable[..., None]:
-        return init
-
-    del like
-    return unchanged
-
-
-def signed_as(like: F) -> Callable[[Callable[..., Any]], F]:
-    """Type a method as the one that it overrides."""
-
-    def unchanged(method: Callable[..., Any]) -> F:
-        return cast("F", method)
-
-    del like
-    return unchanged
 
 
 # Parts of a ride
@@ -275,8 +251,7 @@ class Adapter:
     """
 
     def __init__(self, engine: Engine, library: Library, owner: str) -> None:
-        if not isinstance(engine, Engine):
-            raise TypeError(f"{owner}: engine: expected an Engine or a view of one (engine.using(...)), got {engine!r}")
+        checked_engine(engine, owner)
         self.env = engine.env
         self._engine = engine.view(prepare=self._prepare, translate=self._translate)
         self._library = library

@@ -28,11 +28,11 @@ from typing import Any, ClassVar, Concatenate, Final, Generic, Literal, ParamSpe
 import anyio
 import attrs
 
-from resilience.adapters._twins import Twins, twin_of
+from resilience.adapters._engines import checked_engine
+from resilience.adapters._twins import Twins, translating
 from resilience.call import Call, current
 from resilience.callables import operation_name, refuse_sync
 from resilience.engine import Engine
-from resilience.errors import ResilienceError
 from resilience.outcome import Phase
 from resilience.reading.shape import read
 
@@ -105,8 +105,7 @@ class Transactions(Generic[C]):
         deferrable: bool = False,
         peer: str | None = None,
     ) -> None:
-        if not isinstance(engine, Engine):
-            raise TypeError(f"Transactions: engine: expected an Engine or a view of one (engine.using(...)), got {engine!r}")
+        checked_engine(engine, "Transactions")
         self._check_source(source)
         if isolation is not None and isolation not in get_args(Isolation):
             expected = ", ".join(map(repr, get_args(Isolation)))
@@ -123,8 +122,8 @@ class Transactions(Generic[C]):
         self._mode = Mode(isolation, readonly, deferrable)
         self._peer = self._peer_of(source) if peer is None else peer
         # Not methods, by which the view would hold us and we the view: there may be one of us for each call.
-        prepare, translate = functools.partial(_prepare, self._peer, readonly), functools.partial(_translate, self._twins)
-        self._engine = engine.view(prepare=prepare, translate=translate)
+        prepare = functools.partial(_prepare, self._peer, readonly)
+        self._engine = engine.view(prepare=prepare, translate=translating(self._twins))
 
     def call(self, fn: Callable[Concatenate[C, P], Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         """
@@ -238,10 +237,6 @@ def _prepare(peer: str | None, readonly: bool, call: Call[Any]) -> None:
     call.label = operation_name(call.args[0])
     # To repeat one that has had effects has them twice; one that only reads has none.
     call.method = "GET" if readonly else "POST"
-
-
-def _translate(twins: Twins, call: Call[Any], error: ResilienceError) -> ResilienceError:  # noqa: ARG001 - the shape of Plan
-    return twin_of(error, twins)
 
 
 def address(host: object, port: object, database: object) -> str:

@@ -43,8 +43,9 @@ from yarl import URL
 
 from resilience import errors
 from resilience.adapters._bodies import DRAIN_SECONDS, DRAIN_SHARE, decoded
+from resilience.adapters._engines import checked_engine
 from resilience.adapters._stamping import stamp
-from resilience.adapters._twins import Twins, twin_of
+from resilience.adapters._twins import Twins, translating, twin_of
 from resilience.backend import Cutoff
 from resilience.call import Call, out_of_time
 from resilience.engine import Engine
@@ -260,10 +261,9 @@ class ResilientMiddleware:
     """
 
     def __init__(self, engine: Engine) -> None:
-        if not isinstance(engine, Engine):
-            raise TypeError(f"ResilientMiddleware: engine: expected an Engine or a view of one (engine.using(...)), got {engine!r}")
+        checked_engine(engine, "ResilientMiddleware")
         self._env = engine.env
-        self._engine = engine.view(prepare=_prepare, translate=_translate)
+        self._engine = engine.view(prepare=_prepare, translate=translating(_TWINS))
 
     async def __call__(self, req: ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
         """
@@ -382,10 +382,6 @@ async def _discard(failure: Failure) -> None:
     response = failure.value if failure.error is None else getattr(failure.error, "response", None)
     if isinstance(response, aiohttp.ClientResponse) and not response.content.is_eof():
         response.close()
-
-
-def _translate(call: Call[Any], error: errors.ResilienceError) -> errors.ResilienceError:  # noqa: ARG001 - the shape of the seam
-    return twin_of(error, _TWINS)
 
 
 # Requests

@@ -55,8 +55,9 @@ import grpc
 import grpc.aio
 
 from resilience import errors
+from resilience.adapters._engines import checked_engine
 from resilience.adapters._stamping import stamp
-from resilience.adapters._twins import Twins, twin_of
+from resilience.adapters._twins import Twins, translating
 from resilience.call import Call, current
 from resilience.engine import Engine
 from resilience.outcome import Signal
@@ -299,7 +300,7 @@ class _Adapter:
     """One engine in one channel."""
 
     def __init__(self, engine: Engine, target: str, idempotent: Callable[[str], bool]) -> None:
-        self._engine = engine.view(prepare=self._prepare, translate=self._translate)
+        self._engine = engine.view(prepare=self._prepare, translate=translating(_TWINS))
         self._env = engine.env
         self._target = target
         self._idempotent = idempotent
@@ -383,10 +384,6 @@ class _Adapter:
         timeout = trip.details.timeout
         if timeout is not None:
             call.end_by(call.started + timeout, timeout)
-
-    @staticmethod
-    def _translate(call: Call[Any], error: errors.ResilienceError) -> errors.ResilienceError:  # noqa: ARG004 - the seam's shape
-        return twin_of(error, _TWINS)
 
     def _is_one_of(self, origins: frozenset[str]) -> bool:
         return _authority(self._target) in {_authority(rest, _PORTS.get(scheme.lower(), "")) for scheme, rest in map(_parted, origins)}
@@ -499,12 +496,11 @@ def interceptors(
     Warns:
         UserWarning: The engine's rules know nothing of gRPC's statuses.
     """
-    if not isinstance(engine, Engine):
-        raise TypeError(f"interceptors.engine: expected an Engine or a view of one (engine.using(...)), got {engine!r}")
+    checked_engine(engine, "interceptors")
     if not isinstance(target, str) or not target:
-        raise TypeError(f"interceptors.target: expected the channel's target, such as 'dns:///api.example.com:443', got {target!r}")
+        raise TypeError(f"interceptors: target: expected the channel's target, such as 'dns:///api.example.com:443', got {target!r}")
     if engine.rules.classify(Signal(code="UNAVAILABLE", kind="UNAVAILABLE")) is engine.rules.default:
-        told = f"interceptors.engine: the rules {engine.rules.name!r} know none of gRPC's statuses; use resilience.dialects.grpc.RULES"
+        told = f"interceptors: engine: the rules {engine.rules.name!r} know none of gRPC's statuses; use resilience.dialects.grpc.RULES"
         warnings.warn(told, UserWarning, stacklevel=2)
     adapter = _Adapter(engine, target, _checked(idempotent))
     return [kind(adapter) for kind in (_UnaryUnary, _UnaryStream, _StreamUnary, _StreamStream)]
@@ -514,9 +510,9 @@ def _checked(idempotent: Any) -> Callable[[str], bool]:
     if callable(idempotent):
         return idempotent  # type: ignore[no-any-return]  # asked by its result
     if isinstance(idempotent, str | bytes) or not isinstance(idempotent, Iterable):
-        raise TypeError(f"interceptors.idempotent: expected a set of methods' names or a function, got {idempotent!r}")
+        raise TypeError(f"interceptors: idempotent: expected a set of methods' names or a function, got {idempotent!r}")
     names = frozenset(cast("Iterable[object]", idempotent))
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(_METHOD, name):
-            raise ValueError(f"interceptors.idempotent: expected full names such as '/package.Service/Method', got {name!r}")
+            raise ValueError(f"interceptors: idempotent: expected full names such as '/package.Service/Method', got {name!r}")
     return names.__contains__

@@ -22,6 +22,7 @@ import httpx
 
 from resilience import errors
 from resilience.adapters import _httpx
+from resilience.adapters._engines import signed_as, takes_engine
 from resilience.engine import Engine
 
 __all__ = [
@@ -95,14 +96,14 @@ class ResilientClient(httpx.AsyncClient):
         TypeError: No engine, or a sync transport.
     """
 
-    @_httpx.takes_engine(httpx.AsyncClient.__init__)
+    @takes_engine(httpx.AsyncClient.__init__)
     def __init__(self, engine: Engine, **settings: Any) -> None:
         self._adapter = _httpx.Adapter(engine, _LIBRARY, "ResilientClient")
         if settings.get("transport") is not None:
             self._adapter.checked_transport(settings["transport"])
         super().__init__(**settings)
 
-    @_httpx.signed_as(httpx.AsyncClient.send)
+    @signed_as(httpx.AsyncClient.send)
     async def send(self, request: httpx.Request, *, stream: bool = False, **how: Any) -> httpx.Response:
         """
         Send a request as one call of the engine.

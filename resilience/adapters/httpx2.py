@@ -22,6 +22,7 @@ import httpx2
 
 from resilience import errors
 from resilience.adapters import _httpx
+from resilience.adapters._engines import signed_as, takes_engine
 from resilience.engine import Engine
 
 __all__ = [
@@ -95,14 +96,14 @@ class ResilientClient(httpx2.AsyncClient):
         TypeError: No engine, or a sync transport.
     """
 
-    @_httpx.takes_engine(httpx2.AsyncClient.__init__)
+    @takes_engine(httpx2.AsyncClient.__init__)
     def __init__(self, engine: Engine, **settings: Any) -> None:
         self._adapter = _httpx.Adapter(engine, _LIBRARY, "ResilientClient")
         if settings.get("transport") is not None:
             self._adapter.checked_transport(settings["transport"])
         super().__init__(**settings)
 
-    @_httpx.signed_as(httpx2.AsyncClient.send)
+    @signed_as(httpx2.AsyncClient.send)
     async def send(self, request: httpx2.Request, *, stream: bool = False, **how: Any) -> httpx2.Response:
         """
         Send a request as one call of the engine.

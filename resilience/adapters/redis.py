@@ -46,12 +46,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from resilience import errors
-from resilience.adapters._httpx import takes_engine
-from resilience.adapters._twins import Twins, twin_of
+from resilience.adapters._engines import checked_engine, takes_engine
+from resilience.adapters._twins import Twins, translating
 from resilience.call import Call, current
 from resilience.dialects.redis import CONDITIONS, READS, WRITES
 from resilience.engine import Engine
-from resilience.errors import ResilienceError
 from resilience.outcome import Phase
 from resilience.reading import redis_reply
 
@@ -181,13 +180,8 @@ def _prepare(call: Call[Any]) -> None:
     call.peer = client._peer  # noqa: SLF001 - either class of ours has one
 
 
-def _translate(call: Call[Any], error: ResilienceError) -> ResilienceError:  # noqa: ARG001 - the seam's shape
-    return twin_of(error, _TWINS)
-
-
-def _inside(engine: object, owner: str) -> Engine:
-    if not isinstance(engine, Engine):
-        raise TypeError(f"{owner}: engine: expected an Engine or a view of one (engine.using(...)), got {engine!r}")
+def _inside(engine: Engine, owner: str) -> Engine:
+    checked_engine(engine, owner)
     if "redis.ConnectionError" not in engine.rules.by_error:
         warnings.warn(
             f"{owner}: the engine's rules {engine.rules.name!r} know nothing of redis-py's errors; make it with "
@@ -195,7 +189,7 @@ def _inside(engine: object, owner: str) -> Engine:
             UserWarning,
             stacklevel=3,
         )
-    return engine.view(prepare=_prepare, translate=_translate)
+    return engine.view(prepare=_prepare, translate=translating(_TWINS))
 
 
 async def _connect_anew(client: redis.asyncio.Redis) -> None:
@@ -248,7 +242,7 @@ def _check_retries(pool: Any) -> None:
     if own:
         times = "forever" if own < 0 else f"up to {own} times"
         raise ValueError(
-            f"ResilientRedis.connection_pool: repeats commands on its own, {times}, which would multiply the engine's repeats and repeat "
+            f"ResilientRedis: connection_pool: repeats commands on its own, {times}, which would multiply the engine's repeats and repeat "
             f"what must not be; make the pool with retry=Retry(NoBackoff(), 0) and without retry_on_timeout and retry_on_error"
         )
 

@@ -1008,22 +1008,22 @@ class TestOurErrors:
 
 class TestSettings:
     def test_begin_with_an_engine(self) -> None:
-        with pytest.raises(TypeError, match=r"interceptors.engine: expected an Engine or a view of one \(engine.using"):
+        with pytest.raises(TypeError, match=r"interceptors: engine: expected an Engine or a view of one \(engine.using"):
             interceptors("engine", "target")  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("target", [None, "", b"target"])
     def test_go_on_with_a_target(self, desk: Any, target: Any) -> None:
-        with pytest.raises(TypeError, match="interceptors.target: expected the channel's target"):
+        with pytest.raises(TypeError, match="interceptors: target: expected the channel's target"):
             interceptors(engine(desk), target)
 
     @pytest.mark.parametrize("idempotent", ["/test.Peer/Ask", 5, None])
     def test_end_with_names(self, desk: Any, idempotent: Any) -> None:
-        with pytest.raises(TypeError, match="interceptors.idempotent: expected a set of methods' names or a function"):
+        with pytest.raises(TypeError, match="interceptors: idempotent: expected a set of methods' names or a function"):
             interceptors(engine(desk), "target", idempotent=idempotent)
 
     @pytest.mark.parametrize("name", ["Ask", "test.Peer/Ask", "/Ask", "/a/b/c", 5])
     def test_end_with_names_in_full(self, desk: Any, name: Any) -> None:
-        with pytest.raises(ValueError, match="interceptors.idempotent: expected full names such as '/package.Service/Method', got"):
+        with pytest.raises(ValueError, match="interceptors: idempotent: expected full names such as '/package.Service/Method', got"):
             interceptors(engine(desk), "target", idempotent=[name])
 
     def test_warn_of_rules_that_know_no_status(self, desk: Any) -> None:

@@ -327,7 +327,7 @@ async def test_settings_of_redis_py_do_not_bring_its_retries_back(desk: Any, wir
 )
 @pytest.mark.parametrize("kind", [redis.asyncio.ConnectionPool, redis.asyncio.BlockingConnectionPool])
 async def test_a_pool_with_retries_of_its_own_is_refused(desk: Any, kind: Any, settings: dict[str, Any], times: str) -> None:
-    with pytest.raises(ValueError, match=rf"ResilientRedis.connection_pool: .*{times}.*retry=Retry\(NoBackoff\(\), 0\)"):
+    with pytest.raises(ValueError, match=rf"ResilientRedis: connection_pool: .*{times}.*retry=Retry\(NoBackoff\(\), 0\)"):
         CLIENT(engine(desk), connection_pool=kind(**settings))
 
 
