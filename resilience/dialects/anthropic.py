@@ -28,13 +28,14 @@ _ASKED = fail_fast()
 _MONEY = fail_fast()  # spent, or not to be spent: not to be waited for, and nobody else's trouble
 _KEY = fail_fast(blames=Blame.CREDENTIAL)
 _BUSY = retry(throttled=True)
+_LIMITED = retry(throttled=True, blames=Blame.CALLER)  # the caller's own rate: an error event has no 429 to say so
 _ONCE_MORE = retry(attempts=2)  # ran into a limit of ten minutes: what takes that long may well do so again
 
 _CODES: Final[Mapping[CodeKey, Verdict]] = {
     # "Rate limits", "Reaching your spend limit": a ``rate_limit_error`` without ``retry-after``; "retrying fails" until next month.
     "enforced_spend_limit_reached": _MONEY,
     "contract_spend_limit_reached": _MONEY,
-    "ramp_limit_exceeded": _BUSY,  # "retry after the time in the `retry-after` header"
+    "ramp_limit_exceeded": _LIMITED,  # "retry after the time in the `retry-after` header"
     # 503 and 529.  "Retry the request", in the words of each.
     "compaction_unavailable": _BUSY,
     "cmek_context_unavailable": retry(),
@@ -70,7 +71,7 @@ _KINDS: Final[Mapping[str, Verdict]] = {
     "permission_error": _KEY,
     "not_found_error": _ASKED,
     "request_too_large": _ASKED,
-    "rate_limit_error": _BUSY,
+    "rate_limit_error": _LIMITED,
     "api_error": retry(),
     "timeout_error": _ONCE_MORE,
     "overloaded_error": _BUSY,

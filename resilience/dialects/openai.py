@@ -28,6 +28,7 @@ _ASKED = fail_fast()  # the request is at fault, and stays so
 _MONEY = fail_fast()  # there is none left, or no more is allowed to be spent: not to be waited for, and nobody else's trouble
 _KEY = fail_fast(blames=Blame.CREDENTIAL)
 _BUSY = retry(throttled=True)
+_LIMITED = retry(throttled=True, blames=Blame.CALLER)  # the caller's own rate: an error event has no 429 to say so
 
 _CODES: Final[Mapping[CodeKey, Verdict]] = {
     # "Troubleshooting API usage and spend limits": "Retrying these errors won't restore access".
@@ -38,7 +39,7 @@ _CODES: Final[Mapping[CodeKey, Verdict]] = {
     "project_spend_limit_exceeded": _MONEY,
     "billing_hard_limit_reached": _MONEY,  # not in the guides: the images API says so, with a 400
     # "Error codes", "Rate limits" and "Flex processing": wait, and send less.
-    "rate_limit_exceeded": _BUSY,
+    "rate_limit_exceeded": _LIMITED,
     "slow_down": _BUSY,
     "server_is_overloaded": _BUSY,
     "resource_unavailable": _BUSY,
@@ -119,9 +120,9 @@ _MESSAGES: Final[Mapping[MessageKey, Verdict]] = {
 # Where the code is null or new: error objects, and error events inside a stream that began with 200.
 _KINDS: Final[Mapping[str, Verdict]] = {
     "insufficient_quota": _MONEY,  # the billing codes share it
-    "rate_limit_error": _BUSY,
-    "requests": _BUSY,  # the limit that was reached, as the type of a ``rate_limit_exceeded``
-    "tokens": _BUSY,
+    "rate_limit_error": _LIMITED,
+    "requests": _LIMITED,  # the limit that was reached, as the type of a ``rate_limit_exceeded``
+    "tokens": _LIMITED,
     "service_unavailable_error": _BUSY,
     "server_error": retry(),
     "request_forbidden": _KEY,

@@ -26,6 +26,7 @@ MONEY = ASKED
 KEY: Means = (Action.FAIL_FAST, None, False, Blame.CREDENTIAL)
 THEIRS: Means = (Action.FAIL_FAST, None, False, Blame.PEER)
 BUSY: Means = (Action.RETRY, None, True, Blame.PEER)
+LIMITED: Means = (Action.RETRY, None, True, Blame.CALLER)  # the caller's own rate speaks against nobody else
 AGAIN: Means = (Action.RETRY, None, False, Blame.PEER)
 ONCE_MORE: Means = (Action.RETRY, 2, False, Blame.PEER)
 REFRESH: Means = (Action.REFRESH_TOKEN, None, False, Blame.CREDENTIAL)
@@ -37,7 +38,7 @@ TYPES = [
     ("permission_error", 403, KEY),
     ("not_found_error", 404, ASKED),
     ("request_too_large", 413, ASKED),
-    ("rate_limit_error", 429, BUSY),
+    ("rate_limit_error", 429, LIMITED),
     ("api_error", 500, AGAIN),
     ("timeout_error", 504, ONCE_MORE),
     ("overloaded_error", 529, BUSY),
@@ -71,7 +72,7 @@ STATUSES = [
 CODES = [
     ("enforced_spend_limit_reached", 429, "rate_limit_error", MONEY),  # "Rate limits": retrying fails until next month
     ("contract_spend_limit_reached", 429, "rate_limit_error", MONEY),
-    ("ramp_limit_exceeded", 429, "rate_limit_error", BUSY),  # "retry after the time in the `retry-after` header"
+    ("ramp_limit_exceeded", 429, "rate_limit_error", LIMITED),  # "retry after the time in the `retry-after` header"
     ("compaction_unavailable", 529, "overloaded_error", BUSY),  # "a transient server reason.  Retry the request"
     ("cmek_context_unavailable", 503, "api_error", AGAIN),  # "retry in a few minutes"
     ("cmek_key_unreachable", 503, "api_error", AGAIN),  # "retry the request"
@@ -261,7 +262,7 @@ def test_words_decide_where_neither_type_nor_code_says_it(message: str, status: 
     ],
 )
 def test_the_words_of_a_rate_limit_are_not_taken_for_those_of_a_spend_limit(message: str) -> None:
-    assert BUSY == means(classified(response(429, envelope("rate_limit_error", message=message))))
+    assert LIMITED == means(classified(response(429, envelope("rate_limit_error", message=message))))
 
 
 @pytest.mark.parametrize(("status", "word", "action"), [(409, "true", "retry"), (409, "false", "fail_fast"), (400, "true", "retry")])

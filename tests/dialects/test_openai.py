@@ -28,6 +28,7 @@ MONEY = ASKED
 KEY: Means = (Action.FAIL_FAST, None, False, Blame.CREDENTIAL)
 THEIRS: Means = (Action.FAIL_FAST, None, False, Blame.PEER)
 BUSY: Means = (Action.RETRY, None, True, Blame.PEER)
+LIMITED: Means = (Action.RETRY, None, True, Blame.CALLER)  # the caller's own rate speaks against nobody else
 AGAIN: Means = (Action.RETRY, None, False, Blame.PEER)
 REFRESH: Means = (Action.REFRESH_TOKEN, None, False, Blame.CREDENTIAL)
 
@@ -40,7 +41,7 @@ CODES = [
     ("organization_usage_limit_exceeded", 429, MONEY),
     ("project_spend_limit_exceeded", 429, MONEY),
     ("billing_hard_limit_reached", 400, MONEY),
-    ("rate_limit_exceeded", 429, BUSY),
+    ("rate_limit_exceeded", 429, LIMITED),
     ("slow_down", 429, BUSY),
     ("server_is_overloaded", 503, BUSY),
     ("resource_unavailable", 429, BUSY),
@@ -122,9 +123,9 @@ CODE_ROWS = [(row[0], row[1], row[2], f"openai: code {row[-1] if len(row) > 3 el
 # type, its status, what it means where there is no code: "Error codes", and bodies that users report.
 TYPES = [
     ("insufficient_quota", 429, MONEY),
-    ("rate_limit_error", 429, BUSY),
-    ("requests", 429, BUSY),
-    ("tokens", 429, BUSY),
+    ("rate_limit_error", 429, LIMITED),
+    ("requests", 429, LIMITED),
+    ("tokens", 429, LIMITED),
     ("service_unavailable_error", 503, BUSY),
     ("server_error", 500, AGAIN),
     ("request_forbidden", 403, KEY),
@@ -390,5 +391,5 @@ class TestUnderAnEngine:
 def test_a_signal_of_any_origin_is_classified_alike() -> None:
     """As a stream's reader makes them: the status is that of the response, 200, or there is none."""
     for status in (None, 200):
-        assert BUSY == means(dialect.RULES.classify(Signal(status=status, code="rate_limit_exceeded")))
+        assert LIMITED == means(dialect.RULES.classify(Signal(status=status, code="rate_limit_exceeded")))
         assert AGAIN == means(dialect.RULES.classify(Signal(status=status, kind="server_error")))
