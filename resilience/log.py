@@ -80,9 +80,7 @@ def complain(event: Event) -> None:
 def fields(event: Event) -> dict[str, Any]:
     """The event's fields as they are logged: seconds to the microsecond, and without those that say nothing."""
     return {
-        name: round(value, 6) if type(value) is float else value
-        for name in event.fields
-        if (value := getattr(event, name)) is not None
+        name: round(value, 6) if type(value) is float else value for name in event.fields if (value := getattr(event, name)) is not None
     }
 
 

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio.to_thread
-import botocore.session  # type: ignore[import-untyped]
+import botocore.session
 import pytest
-from botocore.config import Config  # type: ignore[import-untyped]
-from botocore.exceptions import (  # type: ignore[import-untyped]
+from botocore.config import Config
+from botocore.exceptions import (
     ClientError,
     ConnectionClosedError,
     EndpointConnectionError,

@@ -266,7 +266,13 @@ TABLE = [
     ),
     Row(
         "429, too fast, with a hint in milliseconds",
-        Heard(ruled("openai: code rate_limit_exceeded", retry(throttled=True, blames=Blame.CALLER)), 429, "rate_limit_exceeded", 1.5, Phase.REFUSED),
+        Heard(
+            ruled("openai: code rate_limit_exceeded", retry(throttled=True, blames=Blame.CALLER)),
+            429,
+            "rate_limit_exceeded",
+            1.5,
+            Phase.REFUSED,
+        ),
         answer(429, envelope("rate_limit_exceeded", "requests"), retry_after_ms="1500"),
     ),
     Row(

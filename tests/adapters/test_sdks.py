@@ -198,7 +198,8 @@ async def test_an_engine_around_an_sdk_has_the_attempts_that_the_one_under_it_le
     around = Engine([Retry(attempts=5)], rules=rules, env=desk.env, name="around")
     async with openai_over(lib, engine(desk, IdempotencyKey(), Retry(attempts=2)), server) as sdk:
         with pytest.raises(openai.InternalServerError):
-            await around.using(repeatable=True).call(sdk.chat.completions.create, **CHAT)
+            create: Any = sdk.chat.completions.create
+            await around.using(repeatable=True).call(create, **CHAT)
 
     assert 5 == server.settle().requests
     assert {"callmissed: kind provider_error"} == {event.rule for event in desk.of("attempt.failed") if event.engine == "around"}

@@ -15,9 +15,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from botocore import exceptions  # type: ignore[import-untyped]
-from botocore.loaders import Loader  # type: ignore[import-untyped]
-from botocore.retries import special, standard  # type: ignore[import-untyped]
+from botocore import exceptions
+from botocore.loaders import Loader
+from botocore.retries import special, standard
 
 from resilience import Action, Blame, Phase, Signal, Verdict, read
 from resilience.dialects import aws

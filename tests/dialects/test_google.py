@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from google.rpc import code_pb2  # type: ignore[import-untyped]  # ships no types
+from google.rpc import code_pb2
 
 from resilience import Action, Blame, Engine, RefreshToken, Retry, Signal, Verdict, read
 from resilience.dialects import google as dialect

@@ -6,9 +6,10 @@ A line that must not pass carries an ignore with its code; were it to pass one d
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any, TypeVar, assert_type, overload
+from typing import Any, Protocol, TypeVar, assert_type, overload
 
 import attrs
 
@@ -35,6 +36,7 @@ from resilience import (
     Listed,
     Phase,
     Policy,
+    Progress,
     RefreshFailed,
     RefreshToken,
     Rejected,
@@ -42,6 +44,9 @@ from resilience import (
     Retry,
     Rules,
     Signal,
+    Stream,
+    StreamFailed,
+    StreamTimeout,
     Token,
     Tried,
     Verdict,
@@ -183,9 +188,40 @@ async def stream() -> AsyncIterator[int]:
     yield 1
 
 
-engine(sync)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-engine(stream)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-engine(generic(3))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+engine(sync)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+engine(generic(3))  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+# Streams: whatever leads to items.
+
+
+class Chunks(Protocol):
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+    async def close(self) -> None: ...
+
+
+class Client(Protocol):
+    async def create(self, model: str, *, stream: bool) -> Chunks: ...
+    def managed(self, path: str) -> contextlib.AbstractAsyncContextManager[Chunks]: ...
+    def rest(self, progress: Progress) -> AsyncIterator[int]: ...
+
+
+async def streams(client: Client, failed: StreamFailed) -> None:
+    assert_type(engine(stream)(), Stream[int])
+    assert_type(engine.stream(stream), Stream[int])
+    assert_type(engine.stream(client.create, "m", stream=True), Stream[bytes])
+    assert_type(engine.stream(client.managed, "/"), Stream[bytes])
+    engine.stream(client.create, 5, stream=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    engine.using(resume=client.rest, keep_items=True)
+    engine.using(resume="restart")
+    async with engine.stream(stream) as numbers:
+        async for number in numbers:
+            assert_type(number, int)
+    async for number in engine.stream(stream):
+        assert_type(number, int)
+    await engine.stream(stream).aclose()
+    assert_type(failed.items, int)
+    StreamTimeout(first_item=5, idle=1.5)
+
 
 # Inside a call, and after it.
 
