@@ -199,13 +199,13 @@ class Chunks(Protocol):
     async def close(self) -> None: ...
 
 
-class Client(Protocol):
+class Sdk(Protocol):
     async def create(self, model: str, *, stream: bool) -> Chunks: ...
     def managed(self, path: str) -> contextlib.AbstractAsyncContextManager[Chunks]: ...
     def rest(self, progress: Progress) -> AsyncIterator[int]: ...
 
 
-async def streams(client: Client, failed: StreamFailed) -> None:
+async def streams(client: Sdk, failed: StreamFailed) -> None:
     assert_type(engine(stream)(), Stream[int])
     assert_type(engine.stream(stream), Stream[int])
     assert_type(engine.stream(client.create, "m", stream=True), Stream[bytes])
