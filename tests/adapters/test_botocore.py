@@ -26,6 +26,7 @@ from botocore.exceptions import (
     ConnectionClosedError,
     EndpointConnectionError,
 )
+from botocore.loaders import create_loader
 
 from resilience import Engine, IdempotencyKey, RefreshToken, Retry, current, history
 from resilience.dialects import aws
@@ -37,11 +38,15 @@ FOUND = b'{"Item": {"pk": {"S": "1"}}}'
 PUT = {"Put": {"TableName": "t", "Item": ITEM}}
 
 
+MODELS: Any = create_loader()  # of services: reading one takes longer than most tests
+
+
 class Aws:
     """Clients of one server, closed at the end."""
 
     def __init__(self) -> None:
         self._session = botocore.session.Session()
+        self._session.register_component("data_loader", MODELS)
         self._clients: list[Any] = []
 
     def client(self, service: str, url: str, *, mode: str = "standard", token: str | None = None) -> Any:

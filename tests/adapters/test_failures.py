@@ -177,14 +177,16 @@ async def test_a_failure_that_never_ends_is_cut_off_and_keeps_its_status(lib: An
     assert _MOST_KEPT <= len(response.content) < 2 * _MOST_KEPT
 
 
+BOMB = gzip.compress(gzip.compress(bytes(4 * _MOST_KEPT), mtime=0), mtime=0)
+
+
 async def test_a_failure_that_would_unpack_without_end_stays_packed(lib: Any, desk: Any, odd: Any) -> None:
     """A kilobyte, packed twice, may fill any memory, and no deadline cuts short what unpacks it."""
-    bomb = gzip.compress(gzip.compress(bytes(4 * _MOST_KEPT), mtime=0), mtime=0)
-    server = odd(lambda peer, request: peer.answer(404, bomb, content_encoding="gzip, gzip"))
+    server = odd(lambda peer, request: peer.answer(404, BOMB, content_encoding="gzip, gzip"))
     async with lib.client(engine(desk)) as client:
         response = await client.get(server.url)
 
-    assert (404, bomb) == (response.status_code, response.content)
+    assert (404, BOMB) == (response.status_code, response.content)
 
 
 @half_read

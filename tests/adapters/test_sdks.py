@@ -163,9 +163,10 @@ async def test_an_engine_s_last_word_stops_the_retries_of_an_sdk_above_it(lib: A
 
 
 async def test_an_sdk_that_retries_a_lost_connection_is_noticed_once_and_adds_no_more_than_its_own_tries(
-    lib: Any, desk: Any, server: Server
+    lib: Any, desk: Any, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D9: no header can stop these."""
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)  # seconds, which no setting changes
     server.script(POST, *[Reset()] * 99)
     async with openai_over(lib, engine(desk, IdempotencyKey(), Retry(attempts=3)), server, max_retries=1) as sdk:
         for _ in range(2):
@@ -197,8 +198,8 @@ async def test_an_engine_around_an_sdk_has_the_attempts_that_the_one_under_it_le
     rules = callmissed.RULES.extend("callmissed", by_kind={"provider_error": retry()})  # without its cap
     around = Engine([Retry(attempts=5)], rules=rules, env=desk.env, name="around")
     async with openai_over(lib, engine(desk, IdempotencyKey(), Retry(attempts=2)), server) as sdk:
+        create: Any = sdk.chat.completions.create
         with pytest.raises(openai.InternalServerError):
-            create: Any = sdk.chat.completions.create
             await around.using(repeatable=True).call(create, **CHAT)
 
     assert 5 == server.settle().requests
