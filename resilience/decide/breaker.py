@@ -171,6 +171,10 @@ class Permit:
         self.since = since
         self.flows = False
 
+    def renew(self, now: float) -> None:
+        """Note that another item of the stream has come."""
+        self.since = now
+
 
 class Era:
     """

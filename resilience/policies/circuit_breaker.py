@@ -252,10 +252,9 @@ class _Gate:
             _tell(call, circuit, era)
         return circuit, leave, begun
 
-    def beat(self, passage: _Passage, now: float) -> None:
+    def beat(self, passage: _Passage) -> Callable[[float], None] | None:
         permit = passage[1]
-        if isinstance(permit, Permit):
-            permit.since = now
+        return permit.renew if isinstance(permit, Permit) else None
 
     def settle(self, call: Call[Any], passage: _Passage, healthy: bool | None, failure: Failure | None) -> None:
         circuit, permit, _ = passage

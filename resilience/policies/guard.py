@@ -8,7 +8,6 @@ or a listener, a coroutine that nobody awaits any more.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -44,8 +43,8 @@ class Gate(Protocol[P]):
         """Tell that an attempt has the first item of its stream; the permit to settle at its end."""
         ...
 
-    def beat(self, permit: P, now: float, /) -> None:
-        """Tell that such a stream had another item."""
+    def beat(self, permit: P, /) -> Callable[[float], None] | None:
+        """Whom to tell, with the time, whenever such a stream has another item; None where nobody needs to know."""
         ...
 
     def settle(self, call: Call[Any], permit: P, healthy: bool | None, failure: Failure | None, /) -> None:
@@ -96,7 +95,9 @@ def guard_stream(inner: Handler[T], gate: Gate[P], vote: Vote) -> Handler[T]:
             elif call.flow is not None:
                 permit = gate.opened(call, permit)
                 call.flow.at_end.append(_at_end(call, gate, permit, vote))
-                call.flow.beats.append(functools.partial(gate.beat, permit))
+                beat = gate.beat(permit)
+                if beat is not None:
+                    call.flow.beats.append(beat)
                 flowing = True
             return outcome
         finally:

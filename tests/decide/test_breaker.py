@@ -652,6 +652,139 @@ class TestSlow:
         assert 1 + 8 * 2000 + 8 * 200 == era.window.counts()[1]
 
 
+class TestStreams:
+    """B15: a stream is slow or not by its first item, and votes at its end."""
+
+    def test_in_a_closed_era_nothing_has_to_be_known_of_one_that_has_begun(self) -> None:
+        circuit = Circuit(Limits(slow_after=2.0))
+        permit = circuit.admit(0.0)
+        assert permit is not None
+        held = circuit.opened(permit, 1.0)
+        era = circuit.closed
+        assert era is not None
+
+        assert held is era
+        assert {} == era.flight
+        assert (0, 0) == era.window.counts()
+
+    @pytest.mark.parametrize(("healthy", "name", "counts"), [(True, "closed", (0, 1)), (False, "open", None), (None, "closed", (0, 0))])
+    def test_it_votes_at_its_end_however_late_that_is(self, healthy: bool | None, name: str, counts: tuple[int, int] | None) -> None:
+        circuit = Circuit(Limits(minimum=1, slow_after=2.0))
+        permit = circuit.admit(0.0)
+        assert permit is not None
+        circuit.settle(circuit.opened(permit, 1.0), healthy, 25.0)
+        era = circuit.closed
+
+        assert name == circuit.era.name
+        assert counts == (None if era is None else era.window.counts())
+
+    def test_many_that_have_begun_are_not_slow_however_long_they_last(self) -> None:
+        circuit = Circuit(Limits(minimum=1, slow_after=2.0))
+        for _ in range(100):
+            permit = circuit.admit(0.0)
+            assert permit is not None
+            circuit.opened(permit, 1.9)
+
+        assert circuit.admit(1000.0) is not None
+        assert "closed" == circuit.era.name
+
+    def test_without_a_limit_for_slowness_the_era_stays_its_permit(self) -> None:
+        circuit = Circuit(Limits())
+        permit = circuit.admit(0.0)
+        assert permit is not None
+
+        assert permit is circuit.opened(permit, 1000.0)
+
+    @pytest.mark.parametrize("later", [True, False, None])
+    def test_one_that_is_slow_to_its_first_item_votes_then_and_never_again(self, later: bool | None) -> None:
+        circuit = Circuit(Limits(minimum=3, slow_after=2.0))
+        permit = circuit.admit(0.0)
+        assert permit is not None
+        held = circuit.opened(permit, 2.0)
+        circuit.settle(held, later, 3.0)
+        era = circuit.closed
+        assert era is not None
+
+        assert (1, 1) == era.window.counts()
+
+    def test_one_that_a_newcomer_has_found_overdue_votes_no_more_when_its_first_item_comes(self) -> None:
+        circuit = Circuit(Limits(minimum=3, slow_after=2.0))
+        permit = circuit.admit(0.0)
+        assert permit is not None
+        circuit.admit(2.0)
+        circuit.settle(circuit.opened(permit, 3.0), False, 4.0)
+        era = circuit.closed
+        assert era is not None
+
+        assert (1, 1) == era.window.counts()
+
+    def test_a_probe_keeps_its_place_from_item_to_item(self) -> None:
+        circuit, (probe,) = half_open(1, lease=30.0)
+        held = circuit.opened(probe, 10.0)
+        assert held is probe
+        assert isinstance(held, Permit)
+        assert None is circuit.admit(39.0)
+        held.renew(39.0)
+
+        assert 30.0 == circuit.era.wait(39.0)
+        assert None is circuit.admit(68.0)
+        circuit.settle(held, True, 1000.0)
+        assert "closed" == circuit.era.name
+
+    def test_a_probe_that_has_begun_is_not_slow_when_it_ends(self) -> None:
+        circuit, (probe,) = half_open(1, slow_after=2.0)
+        held = circuit.opened(probe, 6.0)
+
+        assert None is circuit.admit(9.0)
+        circuit.settle(held, True, 20.0)
+        assert "closed" == circuit.era.name
+
+    def test_a_probe_that_is_slow_to_its_first_item_opens_it_again(self) -> None:
+        circuit, (probe,) = half_open(1, slow_after=2.0)
+        circuit.opened(probe, 7.0)
+
+        assert "open" == circuit.era.name
+        assert circuit.era.cause == Cause("resilience: slower than 2 s")
+
+    def test_of_two_probes_the_one_that_waits_for_its_first_item_is_aged_the_other_is_not(self) -> None:
+        circuit, (first, second) = half_open(2, slow_after=2.0)
+        circuit.opened(first, 6.0)
+        assert isinstance(second, Permit)
+
+        assert 2.0 == circuit.era.wait(5.0)
+        assert None is circuit.admit(7.0)
+        assert "open" == circuit.era.name
+
+    def test_one_that_stays_silent_loses_its_place_when_its_lease_runs_out(self) -> None:
+        """D8."""
+        circuit, (probe,) = half_open(1, lease=30.0)
+        circuit.opened(probe, 10.0)
+
+        assert 1.0 == circuit.era.wait(39.0)
+        assert "closed" == vote(circuit, True, 40.0).name
+
+    @pytest.mark.parametrize("later", ["open", "half_open", "closed again", "isolated", "reset"])
+    def test_one_that_begins_after_its_era_changes_no_later_one(self, later: str) -> None:
+        """B10."""
+        circuit = Circuit(Limits(minimum=1, slow_after=1000.0, lease=2000.0))
+        late = circuit.admit(0.0)
+        assert late is not None
+        vote(circuit, False)
+        if later == "half_open":
+            circuit.admit(5.0)
+        elif later == "closed again":
+            vote(circuit, True, 5.0)
+        elif later == "isolated":
+            circuit.isolate()
+        elif later == "reset":
+            circuit.reset()
+        before, tally = circuit.era, _tally(circuit.era)
+        circuit.settle(circuit.opened(late, 6.0), False, 7.0)
+
+        assert before is circuit.era
+        assert tally == _tally(before)
+
+
 class TestByHand:
     @pytest.mark.parametrize("era", ["closed", "open", "half_open", "isolated"])
     def test_from_any_era_isolation_lets_nothing_pass_until_it_is_reset(self, era: str) -> None:
@@ -760,6 +893,42 @@ class Interleavings(RuleBasedStateMachine):
 
         assert before is self.circuit.era
 
+    @rule(target=permits, permit=consumes(permits))
+    def open_stream(self, permit: tuple[Leave, Era]) -> Any:
+        """Its first item has come; what is settled at its end is what this gives."""
+        leave, era = permit
+        assume(not (isinstance(leave, Permit) and leave.flows))  # it comes once
+        before = self.circuit.era
+        tally = _tally(before)
+        out = era is before and isinstance(before, Closed | HalfOpen) and isinstance(leave, Permit) and leave in before.flight
+        slow = self.limits.slow_after is not None and isinstance(leave, Permit) and self.now - leave.since >= self.limits.slow_after
+        held = self.circuit.opened(leave, self.now)
+        after = self.circuit.era
+        if not out:
+            assert held is leave
+            assert before is after, "late news changed the era"
+            assert tally == _tally(after), "late news was counted"
+        elif slow:
+            assert isinstance(after, Open) or (isinstance(before, Closed) and after is before)
+            self.circuit.settle(held, False, self.now)
+            assert after is self.circuit.era, "it voted twice"
+        elif isinstance(before, Closed):
+            assert held is after is before
+            assert tally == _tally(after), "what has only begun was counted"
+            assert leave not in before.flight, "nobody is to find it overdue"
+        else:
+            assert (held, after) == (leave, before)
+            assert tally == _tally(after)
+        return held, era
+
+    @rule(permit=permits)
+    def another_item(self, permit: tuple[Leave, Era]) -> None:
+        """The shell tells only probes of it, and takes no lock for that."""
+        leave, _ = permit
+        assume(isinstance(leave, Permit) and leave.flows)
+        assert isinstance(leave, Permit)
+        leave.renew(self.now)
+
     @rule(permit=consumes(permits))
     def lose(self, permit: tuple[Leave, Era]) -> None:
         """It hangs for ever."""
@@ -788,7 +957,8 @@ class Interleavings(RuleBasedStateMachine):
         before = self.circuit.era
         tally = _tally(before)
         known = era is before and isinstance(before, Closed | HalfOpen) and (leave is era or leave in before.flight)
-        slow = self.limits.slow_after is not None and isinstance(leave, Permit) and self.now - leave.since >= self.limits.slow_after
+        slow_after = self.limits.slow_after
+        slow = slow_after is not None and isinstance(leave, Permit) and not leave.flows and self.now - leave.since >= slow_after
         against = healthy is False or slow
         self.circuit.settle(leave, healthy, self.now)
         after = self.circuit.era
@@ -833,7 +1003,7 @@ class Interleavings(RuleBasedStateMachine):
         circuit, now = self.circuit, self.now
         if isinstance(circuit.era, Isolated):
             circuit.reset()
-        for _ in range(3 * self.limits.probes + 3):
+        for _ in range(3 * (self.limits.probes + self.limits.minimum) + 3):  # the first successes may complete the volume and trip it
             permit = circuit.admit(now)
             if permit is None:
                 wait = circuit.era.wait(now)
