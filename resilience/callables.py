@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
-__all__ = ["mentions", "operation_name", "refuse_misuse", "refuse_sync", "yields"]
+__all__ = ["mentions", "operation_name", "refuse_misuse", "refuse_sync", "refuse_unstreamable", "yields"]
 
 _MOST = 512  # things that are looked at
 
@@ -30,13 +30,20 @@ def mentions(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], text: st
     Looked at are the arguments and what lists and mappings among them hold, the function's constants and defaults and the variables around
     it, and the attributes of its object and of other objects, but nothing that those hold in turn: there an SDK keeps what it has made up.
     """
-    todo: list[Any] = [*args, *kwargs.values(), fn]
+    try:
+        return _held_by([*args, *kwargs.values(), fn], text)
+    except Exception:  # noqa: BLE001 - objects of the user's own may raise at any question, and then nothing is known
+        return False
+
+
+def _held_by(todo: list[Any], text: str) -> bool:
+    data = text.encode(errors="surrogatepass")
     for _ in range(_MOST):
         if not todo:
             return False
         one: Any = todo.pop(0)
         if isinstance(one, str | bytes):
-            if one in (text, text.encode()):
+            if one == (text if isinstance(one, str) else data):
                 return True
         elif isinstance(one, Mapping):
             todo.extend(itertools.islice(cast("Mapping[object, object]", one).values(), _MOST))
@@ -49,8 +56,15 @@ def mentions(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], text: st
         elif isinstance(one, types.FunctionType):
             todo += [one.__code__.co_consts, one.__defaults__, one.__kwdefaults__, _around(one), getattr(one, "__wrapped__", None)]
         elif not isinstance(one, type | types.ModuleType):
-            todo += [value for value in getattr(one, "__dict__", {}).values() if isinstance(value, str | bytes)]
+            todo += [value for value in _attributes(one) if isinstance(value, str | bytes)]
     return False
+
+
+def _attributes(one: object) -> list[object]:
+    """The values of an object's own attributes, those in slots included."""
+    slots = [getattr(kind, "__slots__", ()) for kind in type(one).__mro__]
+    names = [name for some in slots for name in ((some,) if isinstance(some, str) else some) if name not in {"__dict__", "__weakref__"}]
+    return [*getattr(one, "__dict__", {}).values(), *(getattr(one, name, None) for name in names)]
 
 
 def _around(fn: types.FunctionType) -> list[Any]:
@@ -63,19 +77,33 @@ def _around(fn: types.FunctionType) -> list[Any]:
 
 
 def yields(fn: object) -> bool:
-    """Whether *fn* gives its result in items: an async generator function, or one annotated as returning an async iterator."""
+    """
+    Whether *fn* gives its result in items: an async generator function, or one annotated as returning an async iterator.
+
+    Not a function made by `contextlib.asynccontextmanager`, and no class: who calls those wants what they make.
+    """
     bare: Any = _bare(fn) if callable(fn) else fn
+    if isinstance(bare, type) or _makes_manager(bare):
+        return False
     if inspect.isasyncgenfunction(bare) or inspect.isasyncgenfunction(getattr(bare, "__call__", None)):  # noqa: B004 - its code is looked at
         return True
-    return isinstance(bare, types.FunctionType) and not inspect.iscoroutinefunction(bare) and _returns(bare, _ITERATORS)
+    if not isinstance(bare, types.FunctionType) or inspect.iscoroutinefunction(bare):
+        return False
+    return _annotated(bare).removeprefix("<class '").partition("[")[0].rpartition(".")[2].strip("'> ") in _ITERATORS
 
 
 def _bare(fn: Any) -> Any:
-    """*fn* without the wrappers and partials around it."""
-    bare = inspect.unwrap(fn)
+    """*fn* without the wrappers and partials around it; what makes a context manager of a generator function is no mere wrapper."""
+    bare = inspect.unwrap(fn, stop=_makes_manager)
     while isinstance(bare, functools.partial):
-        bare = inspect.unwrap(bare.func)
+        bare = inspect.unwrap(bare.func, stop=_makes_manager)
     return bare
+
+
+def _makes_manager(fn: Any) -> bool:
+    # Its name and module are those of what it wraps.
+    around: object = getattr(fn, "__globals__", None)
+    return isinstance(around, dict) and cast("dict[str, object]", around).get("__name__") == "contextlib"
 
 
 def refuse_sync(fn: object) -> None:
@@ -94,6 +122,10 @@ def refuse_sync(fn: object) -> None:
         raise TypeError(msg)
     bare = _bare(fn)
     name = operation_name(fn)
+    if _makes_manager(bare):
+        raise TypeError(
+            f"{name}: makes a context manager; for the items in there use engine.stream({bare.__name__}), for anything else, call it"
+        )
     plain = isinstance(bare, types.FunctionType) and bare.__name__ != "<lambda>" and not inspect.iscoroutinefunction(bare)
     if plain and not _says_awaitable(bare):
         raise TypeError(
@@ -102,23 +134,38 @@ def refuse_sync(fn: object) -> None:
         )
 
 
+def refuse_unstreamable(fn: object) -> None:
+    """
+    Refuse what cannot be called to give a stream.
+
+    Raises:
+        TypeError: As the name says; a coroutine or an async generator is what the call of a function has led to already.
+    """
+    if callable(fn):
+        return
+    if inspect.iscoroutine(fn):
+        fn.close()
+    once = inspect.iscoroutine(fn) or inspect.isasyncgen(fn)
+    what = "what a call of a function has led to, which can run only once" if once else repr(fn)
+    raise TypeError(f"engine.stream: got {what}; pass the function: engine.stream(fn, arg), not fn(arg)")
+
+
 def _says_awaitable(fn: Callable[..., Any]) -> bool:
     """Whether a plain function is annotated as returning something to await, or marked as one that does, as mocks with a spec are."""
     marked = hasattr(fn, "_is_coroutine_mark") or hasattr(fn, "_is_coroutine")
-    return marked or _returns(fn, _AWAITABLES)
+    return marked or any(name in _annotated(fn) for name in _AWAITABLES)
 
 
 _AWAITABLES = ("Awaitable", "Coroutine", "Future", "Task")
 _ITERATORS = ("AsyncIterator", "AsyncGenerator", "AsyncIterable")
 
 
-def _returns(fn: Callable[..., Any], names: tuple[str, ...]) -> bool:
-    """Whether the function is annotated as returning one of these."""
+def _annotated(fn: Callable[..., Any]) -> str:
+    """What the function is annotated as returning."""
     try:
-        said = str(fn.__annotations__.get("return", ""))
+        return str(fn.__annotations__.get("return", ""))
     except Exception:  # noqa: BLE001 - from 3.14 on annotations are evaluated when they are asked for
-        said = ""
-    return any(name in said for name in names)
+        return ""
 
 
 def refuse_misuse(fn: object, operation: str, error: TypeError, brought: object) -> None:

@@ -15,6 +15,7 @@ import attrs
 import pytest
 
 from resilience import AttemptTimeout, Constant, Deadline, Engine, Retry, Stream
+from resilience.callables import mentions
 from resilience.testing import World
 
 pytestmark = pytest.mark.anyio
@@ -366,3 +367,81 @@ async def test_a_call_that_nobody_awaits_is_told_by_the_interpreter_and_by_nobod
         Engine().call(function, "never")  # type: ignore[unused-coroutine]  # the mistake
 
     assert [RuntimeWarning] == [warning.category for warning in said]
+
+
+class Holder:
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+    async def send(self) -> None: ...
+
+
+@attrs.define
+class Slotted:
+    key: str
+
+
+class OneSlot:
+    __slots__ = "key"  # noqa: PLC0205 - allowed, and so met
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+def around(key: str) -> Callable[[], Awaitable[str]]:
+    async def inside() -> str:
+        return await function(key)
+
+    return inside
+
+
+class TestMentions:
+    """What the caller gave is told from what was made up under way: only the former is the same in the next attempt."""
+
+    @pytest.mark.parametrize(
+        ("fn", "args", "kwargs"),
+        [
+            (function, ("KEY",), {}),
+            (function, (b"KEY",), {}),
+            (function, ({"headers": {"Idempotency-Key": "KEY"}},), {}),
+            (function, (), {"headers": [("Idempotency-Key", "KEY")]}),
+            (functools.partial(function, "KEY"), (), {}),
+            (functools.partial(function, value="KEY"), (), {}),
+            (lambda: function("KEY"), (), {}),
+            (lambda key="KEY": function(key), (), {}),
+            (around("KEY"), (), {}),
+            (Holder("KEY").send, (), {}),
+            (function, (Holder("KEY"),), {}),
+            (function, (Slotted("KEY"),), {}),
+            (function, (OneSlot("KEY"),), {}),
+        ],
+    )
+    def test_what_was_given_is_found(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        assert mentions(fn, args, kwargs, "KEY")
+        assert not mentions(fn, args, kwargs, "other")
+
+    def test_what_an_object_holds_further_in_was_not(self) -> None:
+        """There an SDK keeps what it has made up."""
+        holder = Holder("KEY")
+        holder.inner = Holder("made up")  # type: ignore[attr-defined]
+
+        assert not mentions(function, (holder,), {}, "made up")
+
+    def test_what_goes_round_in_circles_or_on_for_ever_comes_to_an_end(self) -> None:
+        circle: list[Any] = [1]
+        circle.append(circle)
+
+        assert not mentions(function, (circle, [0] * 10_000), {}, "KEY")
+
+    def test_what_may_not_be_asked_mentions_nothing(self) -> None:
+        """A proxy outside of its context raises at every question."""
+
+        class Proxy:
+            def __getattribute__(self, name: str) -> Any:
+                raise RuntimeError("no context")
+
+        assert not mentions(function, (Proxy(), "KEY"), {}, "KEY")
+
+    def test_a_text_that_is_no_unicode_is_looked_for_all_the_same(self) -> None:
+        """As headers decoded with surrogates are."""
+        assert mentions(function, ("\udcff",), {}, "\udcff")
