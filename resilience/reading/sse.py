@@ -43,7 +43,8 @@ def event_id(event: object) -> str | None:
     """The id of a server-sent event, parsed or as a line of its own; None for what is no event, or has none."""
     if is_text(event) or is_bytes(event):
         line = _line(event)
-        raw: object = line.removeprefix("id:").strip() if line is not None and line.startswith("id:") else None
+        # The first line, should there be more: with the rest of the event it could go into no header.
+        raw: object = line.splitlines()[0].removeprefix("id:").strip() if line is not None and line.startswith("id:") else None
     elif _is_event(event):
         raw = attribute(event, "id")
     else:

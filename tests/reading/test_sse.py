@@ -125,6 +125,8 @@ def test_one_that_is_named_an_error_is_one_even_if_it_says_nothing(item: object)
         (Event("message", "{}", "7"), "7"),
         ("id: 7", "7"),
         (b"id:7", "7"),
+        (b"id: 7\r\n", "7"),
+        ("id: 7\nevent: message\ndata: {}\n\n", "7"),
         ("id: ", None),
         ("data: id: 7", None),
         (Event("message", "{}", ""), None),
