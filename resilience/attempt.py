@@ -6,7 +6,6 @@ It catches once and classifies once; further out, failures are values.  Cancella
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 import sys
@@ -94,16 +93,20 @@ def bind_stream(rules: Rules, env: Env) -> Handler[Any]:  # noqa: ARG001 - the s
         assert call.fn is not None  # noqa: S101 - gone only when the call has ended
         if call.ends <= now():
             return out_of_time(call, "before")
+        if flow.source.is_open:
+            # A policy further out would not have what the attempt before had begun.
+            flow.settle(None)
+            await flow.source.close(env)
         call.attempt += 1
-        open_source = flow.opener(call.fn, call.args, call.kwargs)
-        return await _item(call, flow, min(call.cutoff, flow.first_item), functools.partial(open_source, call.operation), "attempt")
+        opener = flow.opener(call.fn, call.args, call.kwargs, call.operation)
+        return await _item(call, flow, min(call.cutoff, flow.first_item), opener, "attempt")
 
     return opening
 
 
-async def advance(call: Call[Any], flow: Flow) -> Any:
+def advance(call: Call[Any], flow: Flow) -> Awaitable[Any]:
     """The next item of the stream that *call* has opened, `END`, or the failure that came instead."""
-    return await _item(call, flow, flow.idle, flow.source.next, "streaming")
+    return _item(call, flow, flow.idle, flow.source.ask, "streaming")
 
 
 async def _item(call: Call[Any], flow: Flow, limit: float, bring: Callable[[], Awaitable[Any]], where: str) -> Any:
@@ -119,22 +122,26 @@ async def _item(call: Call[Any], flow: Flow, limit: float, bring: Callable[[], A
             scope = env.cutoff(min(left, limit))
             with scope:
                 item = await bring()
+    except StopAsyncIteration:
+        return END
     except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
         await source.close(env, error)
         if scope is not None and was_cut(scope, since):
             _caught(call, error)
             return _late(call, where, error) if left <= limit else _overdue(call, limit, error)
         return _raised(call, error, rules, env)
-    except BaseException:
-        await source.close(env)
+    except GeneratorExit:
+        raise  # thrown away by whoever awaits it: there is nobody to wait
+    except BaseException as error:
+        await source.close(env, error)
         raise
     if item is _CUT:
-        await source.close(env)
-        return _late(call, where, None) if left <= limit else _overdue(call, limit, None)
+        failure = _late(call, where, None) if left <= limit else _overdue(call, limit, None)
+        await source.close(env, failure.error)
+        return failure
     if rules.by_item is not None and item is not END:
         signal = _read_by(rules.by_item, call, item)
         if signal is not None:
-            await source.close(env)
             told = StreamFailed(
                 operation=call.operation,
                 retry_after=signal.retry_after,
@@ -143,6 +150,7 @@ async def _item(call: Call[Any], flow: Flow, limit: float, bring: Callable[[], A
                 kind=signal.kind,
                 items=flow.count,
             )
+            await source.close(env, told)
             return _noted(call, Failure(rules.classify(signal), signal, told), env)
     return item
 

@@ -214,7 +214,7 @@ class Engine:
             method=method,
             repeatable=repeatable,
             operation=operation,
-            resume=resume,
+            resume=self._plan.resume if resume is None and keep_items else resume,
             keep_items=keep_items,
         )
         changes = {name: value for name, value in attrs.asdict(wanted, recurse=False).items() if value is not None}

@@ -59,6 +59,11 @@ class Source:
         self._manager: Any = None
 
     @property
+    def is_open(self) -> bool:
+        """Whether there is anything to close."""
+        return self._held is not None or self._manager is not None
+
+    @property
     def closes_itself(self) -> bool:
         """Whether whoever drops it need not close it: an async generator is closed by the event loop's own hook."""
         return self._manager is None and (self._held is None or inspect.isasyncgen(self._held))
@@ -69,19 +74,30 @@ class Source:
 
         Raises:
             TypeError: What *fn* gives has no items.
+            RuntimeError: *fn* raised `StopAsyncIteration`, which would pass for the end of a stream that never began.
         """
-        held = await _awaited(fn(*args, **kwargs))
-        if not hasattr(held, "__aiter__") and hasattr(held, "__aenter__"):
-            manager, held = held, await held.__aenter__()
-            self._manager = manager
-        self._held = held
-        if not hasattr(held, "__aiter__"):
-            raise TypeError(
-                f"{operation}: returned {type(held).__name__}, which has no items to await; "
-                "give engine.stream an async generator function, or a function that returns an async iterable"
-            )
-        self._items = held.__aiter__()
+        try:
+            held = await _awaited(fn(*args, **kwargs))
+            # What is to be iterated over and can be closed, as the streams of SDKs, need not be entered as well.
+            if hasattr(held, "__aenter__") and not (hasattr(held, "__aiter__") and _closer(held)):
+                manager, held = held, await held.__aenter__()
+                self._manager = manager
+            self._held = held
+            if not hasattr(held, "__aiter__"):
+                raise TypeError(
+                    f"{operation}: returned {type(held).__name__}, which has no items to await; "
+                    "give engine.stream an async generator function, or a function that returns an async iterable"
+                )
+            self._items = held.__aiter__()
+        except StopAsyncIteration as error:
+            msg = f"{operation}: raised StopAsyncIteration before there were any items"
+            raise RuntimeError(msg) from error
         return await self.next()
+
+    def ask(self) -> Awaitable[Any]:
+        """Ask for the next item, as iterators are asked: `StopAsyncIteration` where there are no more."""
+        asked: Awaitable[Any] = self._items.__anext__()
+        return asked
 
     async def next(self) -> Any:
         """The next item, or `END`."""
@@ -91,29 +107,48 @@ class Source:
             return END
 
     async def close(self, env: Env, error: BaseException | None = None) -> None:
-        """Let go of everything, in at most a second, whoever cancels; what goes wrong at that is nobody's business."""
+        """
+        Let go of everything, in at most a second, whoever cancels; what goes wrong at that is nobody's business.
+
+        Args:
+            env: For the time.
+            error: What ended it before its time; a context manager is told, and may roll back instead of committing.
+        """
         manager, held, items = self._manager, self._held, self._items
         self._manager = self._held = self._items = None
         if manager is None and held is None:
             return
-        with contextlib.suppress(Exception), env.cutoff(_CLOSE_SECONDS, shield=True):
-            if items is not held:
-                await _closed(items)
-            if manager is None:
-                await _closed(held)
-            else:
-                await manager.__aexit__(None if error is None else type(error), error, None if error is None else error.__traceback__)
+        try:
+            with contextlib.suppress(Exception), env.cutoff(_CLOSE_SECONDS, shield=True):
+                try:
+                    # What a manager gives is its own to close, but for a generator, which would be left half-read.
+                    if items is not held or (manager is not None and inspect.isasyncgen(items)):
+                        await _closed(items)
+                finally:
+                    # Even if the items raise, hang or are cancelled natively: this is what holds the connection.
+                    if manager is None:
+                        await _closed(held)
+                    else:
+                        await manager.__aexit__(
+                            None if error is None else type(error), error, None if error is None else error.__traceback__
+                        )
+        finally:
+            del error  # a manager that raises it leaves this frame on its traceback
 
 
 async def _awaited(brought: Any) -> Any:
     """What a function gave, or what that leads to."""
     if not hasattr(brought, "__aiter__") and isinstance(brought, Awaitable):
-        return await cast("Awaitable[Any]", brought)
+        return await cast("Awaitable[object]", brought)
     return brought
 
 
+def _closer(held: Any) -> Any:
+    return getattr(held, "aclose", None) or getattr(held, "close", None)
+
+
 async def _closed(held: Any) -> None:
-    close = getattr(held, "aclose", None) or getattr(held, "close", None)
+    close = _closer(held)
     if callable(close):
         closing = close()
         if isinstance(closing, Awaitable):
@@ -153,18 +188,21 @@ class Flow:
         """Whether a stream that breaks after its first item is to go on."""
         return self._resume is not None
 
-    def opener(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[str], Awaitable[Any]]:
+    def opener(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], operation: str) -> Callable[[], Awaitable[Any]]:
         """What opens the source of the next attempt, and reads its first item."""
         self.source = Source()
         if self.count and callable(self._resume):
             delivered = None if self._kept is None else tuple(self._kept)
             fn, args, kwargs = self._resume, (Progress(self.count, self._last, self._event_id, delivered),), {}
-        return functools.partial(self.source.open, fn, args, kwargs)
+            operation += ", resumed"
+        return functools.partial(self.source.open, fn, args, kwargs, operation)
 
     def limit(self, first_item: float | None, idle: float | None) -> None:
-        """Let an attempt take no longer to its first item, or to any later one."""
-        self.first_item = math.inf if first_item is None else first_item
-        self.idle = math.inf if idle is None else idle
+        """Let an attempt take no longer to its first item, or to any later one; of two limits the shorter holds."""
+        if first_item is not None:
+            self.first_item = min(self.first_item, first_item)
+        if idle is not None:
+            self.idle = min(self.idle, idle)
 
     def delivered(self, item: object, event_id: Callable[[object], str | None]) -> None:
         """Note that the caller is given *item*."""
@@ -176,8 +214,19 @@ class Flow:
                 self._kept.append(item)
 
     def settle(self, healthy: bool | None, failure: Failure | None = None) -> None:
-        """Tell everybody who waits how it ended, the innermost first, each once."""
+        """
+        Tell everybody who waits how it ended, the innermost first, each once.
+
+        Raises:
+            Exception: What one of them raised; the others have been told.
+        """
         waiting, self.at_end = self.at_end, []
         self.beats = []
-        for tell in waiting:
-            tell(healthy, failure)
+        with contextlib.ExitStack() as all_of_them:
+            for tell in reversed(waiting):
+                all_of_them.callback(tell, healthy, failure)
+
+    def end(self, healthy: bool | None) -> None:
+        """Tell everybody, and let go of what was kept of the items: the stream is over."""
+        self._resume = self._last = self._event_id = self._kept = self.broken = None
+        self.settle(healthy)
