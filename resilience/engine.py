@@ -6,7 +6,7 @@ import functools
 import warnings
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import attrs
 
@@ -182,7 +182,7 @@ class Engine:
         method: str | None = None,
         repeatable: bool | None = None,
         operation: str | None = None,
-        resume: Callable[[Progress], Any] | str | None = None,
+        resume: Callable[[Progress], Any] | Literal["restart"] | None = None,
         keep_items: bool | None = None,
     ) -> Engine:
         """

@@ -13,7 +13,7 @@ import types
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import anyio
 import anyio.lowlevel
@@ -1127,7 +1127,7 @@ class TestCancelledAtAnyStep:
     @pytest.mark.parametrize("breaks_at", [None, 0, 1])
     @pytest.mark.parametrize("resume", [None, "restart"])
     @pytest.mark.parametrize("probing", [False, True])
-    async def test_by_a_scope(self, breaks_at: int | None, resume: str | None, probing: bool) -> None:
+    async def test_by_a_scope(self, breaks_at: int | None, resume: Literal["restart"] | None, probing: bool) -> None:
         for step in range(99):
             stream, check = await self.begun(breaks_at, resume, probing)
             scope = anyio.CancelScope()
@@ -1153,7 +1153,7 @@ class TestCancelledAtAnyStep:
     @pytest.mark.parametrize("breaks_at", [None, 0, 1])
     @pytest.mark.parametrize("resume", [None, "restart"])
     @pytest.mark.parametrize("probing", [False, True])
-    async def test_natively(self, breaks_at: int | None, resume: str | None, probing: bool) -> None:
+    async def test_natively(self, breaks_at: int | None, resume: Literal["restart"] | None, probing: bool) -> None:
         for step in range(99):
             stream, check = await self.begun(breaks_at, resume, probing)
             task = asyncio.ensure_future(collected(stream))
@@ -1169,7 +1169,9 @@ class TestCancelledAtAnyStep:
         else:
             raise AssertionError("it never came to its end")
 
-    async def begun(self, breaks_at: int | None, resume: str | None, probing: bool) -> tuple[Stream[int], Callable[[Stream[int]], None]]:
+    async def begun(
+        self, breaks_at: int | None, resume: Literal["restart"] | None, probing: bool
+    ) -> tuple[Stream[int], Callable[[Stream[int]], None]]:
         """A stream to be cancelled, and what must hold of it after that."""
         world, log = World(), list[str]()
         breaker = CircuitBreaker(consecutive=1 if probing else 9, failure_ratio=1, cooldown=1, probes=2, lease=60)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar, assert_type, overload
 
 import attrs
@@ -205,12 +205,50 @@ class Sdk(Protocol):
     def rest(self, progress: Progress) -> AsyncIterator[int]: ...
 
 
+class Bot:
+    @engine
+    async def says(self, words: int) -> AsyncIterator[str]:
+        yield "word" * words
+
+    @staticmethod
+    @engine
+    async def counts(most: int) -> AsyncGenerator[int, None]:
+        yield most
+
+    async def __call__(self, prompt: str) -> AsyncIterator[float]:
+        yield len(prompt)
+
+
+async def repeating(value: T) -> AsyncIterator[T]:
+    yield value
+
+
+@contextlib.asynccontextmanager
+async def connected(path: str) -> AsyncGenerator[Chunks]:
+    raise NotImplementedError(path)
+    yield
+
+
 async def streams(client: Sdk, failed: StreamFailed) -> None:
     assert_type(engine(stream)(), Stream[int])
     assert_type(engine.stream(stream), Stream[int])
     assert_type(engine.stream(client.create, "m", stream=True), Stream[bytes])
     assert_type(engine.stream(client.managed, "/"), Stream[bytes])
+    assert_type(engine.stream(connected, "/"), Stream[bytes])
+    assert_type(engine.stream(functools.partial(client.create, "m"), stream=True), Stream[bytes])
+    assert_type(engine.stream(lambda: client.managed("/")), Stream[bytes])
+    assert_type(engine.stream(repeating, 3), Stream[int])
+    assert_type(engine.stream(Bot(), "hello"), Stream[float])
+    assert_type(engine(Bot())("hello"), Stream[float])
+    assert_type(Bot().says(3), Stream[str])
+    assert_type(Bot.counts(3), Stream[int])
+    assert_type(await anext(engine.stream(stream)), int)
+    Bot().says("3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    engine(connected)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     engine.stream(client.create, 5, stream=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    engine.stream(client.create)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    engine.stream(stream())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    engine.using(resume="again")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     engine.using(resume=client.rest, keep_items=True)
     engine.using(resume="restart")
     async with engine.stream(stream) as numbers:
