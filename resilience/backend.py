@@ -31,6 +31,7 @@ __all__ = [
     "current_loop",
     "cutoff",
     "detach",
+    "lateness",
     "waiter",
     "was_cut",
     "when_all_wait",
@@ -68,7 +69,7 @@ def cutoff(seconds: float, *, shield: bool = False) -> Cutoff:
     A scope that cancels what runs inside it after so many seconds.
 
     Its clock starts when it is entered, not when it is built.  On asyncio those that are not shielded share one timer of the loop, and may
-    come 10 ms or a hundredth of their length late, never early (`resilience.timers`); elsewhere each is a scope of anyio's.
+    come late, by `lateness` at most, never early (`resilience.timers`); elsewhere each is a scope of anyio's.
 
     Args:
         seconds: Counted from entry; `math.inf` for never, and 0 or less for the first wait inside.
@@ -85,6 +86,11 @@ def cutoff(seconds: float, *, shield: bool = False) -> Cutoff:
             if made is not None:
                 return made
     return _Cutoff(seconds, shield=shield)
+
+
+def lateness(seconds: float) -> float:
+    """The most by which a cutoff of so many seconds comes late: a client's own timeout that is to come after it must be longer by that."""
+    return max(0.01, seconds / 100)
 
 
 _shared: Callable[[float, asyncio.Task[Any]], Cutoff | None] | None = None

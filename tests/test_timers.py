@@ -82,7 +82,7 @@ def test_none_comes_early_and_none_later_than_ten_milliseconds_or_a_hundredth(se
         now = math.nextafter(start + seconds, 0) - 1e-6
         loop.turn()
         early = list(due)
-        now = start + seconds + max(0.01, seconds / 100) + 1e-6
+        now = start + seconds + backend.lateness(seconds) + 1e-6
         loop.turn()
         cutoff.__exit__(None, None, None)
     finally:

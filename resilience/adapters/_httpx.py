@@ -31,7 +31,7 @@ from resilience.adapters._bodies import DRAIN_SECONDS, DRAIN_SHARE, Drained, Onc
 from resilience.adapters._engines import checked_engine
 from resilience.adapters._stamping import stamp
 from resilience.adapters._twins import Twins, twin_of
-from resilience.backend import was_cut
+from resilience.backend import lateness, was_cut
 from resilience.call import Call, out_of_time
 from resilience.engine import Engine
 from resilience.errors import ResilienceError
@@ -52,7 +52,7 @@ _DRAINED: Final = "resilience.drained"
 
 _CLOSE_SECONDS = 1.0
 _HEADWAY = 0.9  # of an attempt's limit: by then the client says itself that it never got as far as sending, which blames no peer
-_SLACK = 0.01  # seconds by which the client's own timeouts come after ours, which can say whose they are
+_SLACK = 0.01  # seconds by which the client's own timeouts come after the latest of ours, which can say whose they are
 _MOST_KEPT = 16 * 2**20  # bytes of a failed response, packed or unpacked: nobody reads more, and a body may have no end
 _SHOULD_RETRY = "x-should-retry"
 _FAILED = 400  # RFC 9110, 15: from here on the request was not fulfilled
@@ -75,6 +75,7 @@ class Ride:
         home: The origin of the first request.
         base: That of the client's ``base_url``, if it has one: whose token it is, where its policy does not say.
         until: When the present attempt is cut, in the engine's seconds.
+        slack: Seconds by which the client's own timeouts are to come after that.
         sent: Under a transport, the requests that were hops of it; None before the first is done.  Weak: the requests hold the ride.
         answered: Whether the present attempt had an answer that does not say that nothing was done.
         refused: Whether its latest response asks for credentials.
@@ -82,7 +83,7 @@ class Ride:
         minted: The key to begin with, where the ride is a second go at what was refused for want of credentials.
     """
 
-    __slots__ = ("adapter", "answered", "base", "body", "call", "home", "inner", "minted", "refused", "sent", "until")
+    __slots__ = ("adapter", "answered", "base", "body", "call", "home", "inner", "minted", "refused", "sent", "slack", "until")
 
     def __init__(self, adapter: Adapter, base: str = "") -> None:
         self.adapter = adapter
@@ -90,6 +91,7 @@ class Ride:
         self.call: Call[Any] = cast("Call[Any]", None)
         self.home = ""
         self.until = math.inf
+        self.slack = _SLACK
         self.sent: weakref.WeakSet[Any] | None = None
         self.answered = False
         self.refused = False
@@ -123,8 +125,12 @@ class Ride:
         """Begin an attempt."""
         self.inner = None
         self.answered = False
-        cutoff = self.call.cutoff
-        self.until = math.inf if cutoff == math.inf else now() + cutoff
+        self.until, self.slack = math.inf, _SLACK
+        call = self.call
+        if call.bounded:
+            began = now()
+            self.until = began + call.cutoff
+            self.slack += lateness(min(call.cutoff, call.ends - began))
 
 
 class _Bounded:
@@ -400,10 +406,10 @@ class Adapter:
         """The client's own timeouts, none longer than the time left.  Once there is a head, an attempt no longer limits the reading."""
         limits: dict[str, float | None] = dict(cast("Mapping[str, float | None]", own)) if isinstance(own, Mapping) else {}
         now = self.env.now()
-        of_call = max(0.0, ride.call.ends - now) + _SLACK
+        of_call = max(0.0, ride.call.ends - now) + ride.slack
         of_attempt = max(0.0, ride.until - now)
         before = min(of_call, _HEADWAY * of_attempt)
-        for name, left in (("pool", before), ("connect", before), ("write", min(of_call, of_attempt + _SLACK)), ("read", of_call)):
+        for name, left in (("pool", before), ("connect", before), ("write", min(of_call, of_attempt + ride.slack)), ("read", of_call)):
             limit = limits.get(name)
             if left < math.inf:
                 limits[name] = left if limit is None else min(limit, left)

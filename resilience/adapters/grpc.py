@@ -58,6 +58,7 @@ from resilience import errors
 from resilience.adapters._engines import checked_engine
 from resilience.adapters._stamping import stamp
 from resilience.adapters._twins import Twins, translating
+from resilience.backend import lateness
 from resilience.call import Call, current
 from resilience.engine import Engine
 from resilience.outcome import Signal
@@ -82,7 +83,7 @@ if not hasattr(getattr(getattr(grpc.aio, "_interceptor", None), "InterceptedStre
 NO_RETRIES: Final = (("grpc.enable_retries", 0),)
 """Channel options that turn off gRPC's own retries, the transparent ones included; to be added to others."""
 
-_SLACK = 0.05  # seconds by which an attempt's own deadline comes after ours, which can say whose it is
+_SLACK = 0.05  # seconds by which an attempt's own deadline comes after the latest of ours, which can say whose it is
 _METHOD = r"/[^/]+/[^/]+"
 _SCHEMES = r"(?:(?:dns|ipv4|ipv6|passthrough|xds):(?://[^/]*/)?)?"  # gRPC, doc/naming.md
 _PORTS: Final = {"http": "80", "https": "443"}
@@ -366,7 +367,7 @@ class _Adapter:
         left = min(call.ends - self._env.now(), call.cutoff if whole else math.inf)
         outgoing = grpc.aio.ClientCallDetails(
             trip.details.method,
-            None if left == math.inf else max(0.0, left) + _SLACK,
+            None if left == math.inf else max(0.0, left) + lateness(left) + _SLACK,
             grpc.aio.Metadata(*fields.pairs),
             trip.details.credentials,
             trip.details.wait_for_ready,

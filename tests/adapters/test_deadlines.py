@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 from resilience import AttemptTimedOut, AttemptTimeout, CircuitBreaker, Deadline, DeadlineExceeded, Engine, Retry, history
+from resilience.backend import lateness
 
 pytestmark = pytest.mark.anyio
 
@@ -111,13 +112,13 @@ class Watching:
         self.transport = Transport()
 
 
-async def timeouts(lib: Any, over: Any, desk: Any, own: Any, *policies: Any) -> list[dict[str, float]]:
+async def timeouts(lib: Any, over: Any, desk: Any, own: Any, *policies: Any, digits: int = 1) -> list[dict[str, float]]:
     """What the transport was given in each of two attempts, a second apart."""
     watching = Watching(lib, 503, 200)
     env = attrs.evolve(desk.env, now=lambda: watching.now)
     async with over(Engine([*policies[:1], Retry(), *policies[1:]], env=env), transport=watching.transport, timeout=own) as client:
         await client.get("https://api.example")
-    return [{name: round(seconds, 1) for name, seconds in given.items() if seconds is not None} for given in watching.given]
+    return [{name: round(seconds, digits) for name, seconds in given.items() if seconds is not None} for given in watching.given]
 
 
 async def test_no_timeout_of_the_client_is_longer_than_the_time_left(lib: Any, over: Any, desk: Any) -> None:
@@ -125,6 +126,16 @@ async def test_no_timeout_of_the_client_is_longer_than_the_time_left(lib: Any, o
         {"connect": 2.7, "read": 5.0, "write": 3.0, "pool": 2.7},
         {"connect": 2.7, "read": 4.0, "write": 3.0, "pool": 2.7},
     ] == await timeouts(lib, over, desk, None, Deadline(5), AttemptTimeout(3))
+
+
+@pytest.mark.parametrize("seconds", [0.5, 9.0, 3600.0])
+async def test_the_client_s_own_come_after_ours_which_may_come_late(lib: Any, over: Any, desk: Any, seconds: float) -> None:
+    """On asyncio a limit of an hour may come half a minute late, and it alone can say whose it is."""
+    by_deadline, *_ = await timeouts(lib, over, desk, None, Deadline(seconds), digits=3)
+    by_attempt, *_ = await timeouts(lib, over, desk, None, Deadline(9 * seconds), AttemptTimeout(seconds), digits=3)
+
+    assert seconds + lateness(seconds) < min(by_deadline.values())
+    assert seconds + lateness(seconds) < by_attempt["write"]
 
 
 @half_read
