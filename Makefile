@@ -55,7 +55,7 @@ test-all:  ## the suite on every CPython from 3.11 to 3.14 found on this machine
 
 test-lowest:  ## the suite with the oldest libraries that pyproject.toml allows
 	@mkdir -p .venv-lowest.d
-	@sed -n -e '/^dependencies/,/^]/s/.*"\(.*\)>=\(.*\)".*/\1==\2/p' -e 's/^[a-z0-9]* *= *\["\([a-z0-9-]*\)>=\([0-9.]*\)"\].*/\1==\2/p' pyproject.toml >.venv-lowest.d/constraints.txt
+	@sed -n -e '/^dependencies/,/^]/s/.*"\(.*\)>=\(.*\)".*/\1==\2/p' -e '/^cli/!s/^[a-z0-9]* *= *\["\([a-z0-9-]*\)>=\([0-9.]*\)"\].*/\1==\2/p' pyproject.toml >.venv-lowest.d/constraints.txt
 	@PIP_CONSTRAINT=$(CURDIR)/.venv-lowest.d/constraints.txt VENV=.venv-lowest tools/setup dev
 	@exec .venv-lowest/bin/python -m pytest $(ARGS)
 

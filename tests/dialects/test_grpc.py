@@ -39,7 +39,7 @@ pytestmark = pytest.mark.anyio
 
 
 def error(code: Any, words: str = "no", *metadata: tuple[str, Any]) -> grpc.aio.AioRpcError:
-    return grpc.aio.AioRpcError(code, trailing_metadata=grpc.aio.Metadata(*metadata), details=words)
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing_metadata=grpc.aio.Metadata(*metadata), details=words)
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])

@@ -36,7 +36,7 @@ def details(*held: message.Message, code: int = code_pb2.RESOURCE_EXHAUSTED, wor
 
 
 def error(code: Any = StatusCode.RESOURCE_EXHAUSTED, *metadata: tuple[str, Any], words: str | None = "slow down") -> grpc.aio.AioRpcError:
-    return grpc.aio.AioRpcError(code, trailing_metadata=grpc.aio.Metadata(*metadata), details=words)
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing_metadata=grpc.aio.Metadata(*metadata), details=words)
 
 
 def detailed(*held: message.Message) -> Signal:
@@ -118,7 +118,7 @@ class TestTheStatus:
         assert "RpcError" == read(grpc.RpcError()).code
 
     def test_stands_without_metadata_or_words(self) -> None:
-        bare = grpc.aio.AioRpcError(StatusCode.INTERNAL)
+        bare = grpc.aio.AioRpcError(StatusCode.INTERNAL, grpc.aio.Metadata(), grpc.aio.Metadata())
 
         assert ("INTERNAL", str(bare)) == (read(bare).code, read(bare).message)
 
