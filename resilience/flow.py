@@ -116,7 +116,7 @@ class Source:
         """
         manager, held, items = self._manager, self._held, self._items
         self._manager = self._held = self._items = None
-        if manager is None and held is None:
+        if manager is None and (held is None or _finished(held)):
             return
         try:
             with contextlib.suppress(Exception), env.cutoff(_CLOSE_SECONDS, shield=True):
@@ -141,6 +141,11 @@ async def _awaited(brought: Any) -> Any:
     if not hasattr(brought, "__aiter__") and isinstance(brought, Awaitable):
         return await cast("Awaitable[object]", brought)
     return brought
+
+
+def _finished(held: Any) -> bool:
+    """Whether it is an async generator that has come to its end, as most have when they are closed: a shield for that is wasted."""
+    return inspect.isasyncgen(held) and held.ag_frame is None
 
 
 def _closer(held: Any) -> Any:
@@ -221,6 +226,8 @@ class Flow:
             Exception: What one of them raised; the others have been told.
         """
         waiting, self.at_end = self.at_end, []
+        if not waiting:
+            return
         self.beats = []
         with contextlib.ExitStack() as all_of_them:
             for tell in reversed(waiting):

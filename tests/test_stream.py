@@ -45,6 +45,7 @@ from resilience import (
     history,
     retry,
 )
+from resilience.backend import Cutoff
 from resilience.callables import yields
 from resilience.decide.breaker import HalfOpen
 from resilience.dialects import http
@@ -1055,6 +1056,22 @@ class TestClosing:
         step.close()
 
         assert [] == await collected(stream)
+
+    async def test_a_generator_that_has_come_to_its_end_costs_no_shield(self, world: World) -> None:
+        shields = []
+
+        def cutoff(seconds: float, *, shield: bool = False) -> Cutoff:
+            shields.append(shield)
+            return world.env.cutoff(seconds, shield=shield)
+
+        engine = Engine([Retry(backoff=Constant(0))], env=attrs.evolve(world.env, cutoff=cutoff))
+        await collected(engine.stream(Feed([1])))
+        assert [] == shields
+        half_read = engine.stream(Feed([1]))
+        await anext(half_read)
+        await half_read.aclose()
+
+        assert [True] == shields
 
     async def test_what_is_closed_lets_go_of_what_it_was_given(self, world: World) -> None:
         class Thing:
