@@ -25,6 +25,12 @@ without_uvloop = pytest.mark.skipif(
     importlib.util.find_spec("uvloop") is None and not IN_CI, reason="uvloop does not exist for this platform"
 )
 
+# For clients that know no other loop.  Not in debug mode, as below.
+ON_ASYNCIO = [
+    pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
+    pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=without_uvloop),
+]
+
 
 def pytest_collection_finish() -> None:
     """Spare the collector what lives as long as the session: many tests ask it for garbage, and each would look through all of that."""
@@ -41,8 +47,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     scope="module",  # as anyio's own, so that module-scoped async fixtures work
     params=[
         # Not in debug mode: it keeps the frames that made each handle, and with them what the tests for garbage look for.
-        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=without_uvloop),
+        *ON_ASYNCIO,
         pytest.param(("trio", {}), id="trio"),
     ],
 )

@@ -6,11 +6,9 @@ import contextlib
 import copy
 import gc
 import gzip
-import importlib.util
 import inspect
 import io
 import json
-import os
 import pickle
 import socket
 import zlib
@@ -54,6 +52,7 @@ from resilience.dialects import callmissed as dialect
 from resilience.dialects import http
 from resilience.history import keep_history
 from resilience.reading.envelope import LARGEST
+from tests.conftest import ON_ASYNCIO
 
 pytestmark = pytest.mark.anyio
 
@@ -64,18 +63,8 @@ POST = f"POST {CALLS}"
 BODY = {"to": "+1"}
 QUOTA = b'{"error": {"code": "insufficient_credits", "message": "none left", "type": "billing_error"}}'
 
-without_uvloop = pytest.mark.skipif(
-    importlib.util.find_spec("uvloop") is None and not os.environ.get("CI"), reason="uvloop does not exist for this platform"
-)
 
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=without_uvloop),
-    ],
-)
+@pytest.fixture(scope="module", params=ON_ASYNCIO)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """What aiohttp runs on."""
     return request.param

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import importlib.util
 import json
-import os
 import pickle
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -57,24 +55,15 @@ from resilience.adapters.grpc import (
 from resilience.backend import lateness
 from resilience.dialects import grpc as dialect
 from resilience.dialects import http
+from tests.conftest import ON_ASYNCIO
 
 pytestmark = pytest.mark.anyio
 
 ASK, TELL, GIVE, TALK = (f"/test.Peer/{name}" for name in ("Ask", "Tell", "Give", "Talk"))
 CODE = grpc.StatusCode
 
-without_uvloop = pytest.mark.skipif(
-    importlib.util.find_spec("uvloop") is None and not os.environ.get("CI"), reason="uvloop does not exist for this platform"
-)
 
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=without_uvloop),
-    ],
-)
+@pytest.fixture(scope="module", params=ON_ASYNCIO)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """grpc.aio knows asyncio only."""
     return request.param

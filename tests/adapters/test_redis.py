@@ -6,7 +6,6 @@ import contextlib
 import copy
 import importlib.metadata
 import importlib.util
-import os
 import pickle
 import select
 import socket
@@ -47,6 +46,7 @@ from resilience.dialects import http
 from resilience.dialects import redis as dialect
 from resilience.dialects.redis import CONDITIONS, READS, RULES, WRITES
 from resilience.history import keep_history
+from tests.conftest import ON_ASYNCIO
 from tests.servers import HOST, Redis
 
 pytestmark = pytest.mark.anyio
@@ -57,18 +57,8 @@ SENTINEL: Any = redis.asyncio.sentinel
 # redis-py 6 gives up a subscription where the server is not there yet when it connects anew.
 TOO_EARLY = (redis.ConnectionError,) if importlib.metadata.version("redis").startswith("6.") else ()
 
-without_uvloop = pytest.mark.skipif(
-    importlib.util.find_spec("uvloop") is None and not os.environ.get("CI"), reason="uvloop does not exist for this platform"
-)
 
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=without_uvloop),
-    ],
-)
+@pytest.fixture(scope="module", params=ON_ASYNCIO)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """What redis-py runs on."""
     return request.param

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import importlib.util
-import os
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -31,24 +29,15 @@ from resilience.adapters import httpx2 as over_httpx2
 from resilience.adapters.aiohttp import ResilientMiddleware
 from resilience.dialects import callmissed
 from resilience.dialects import openai as dialect
+from tests.conftest import ON_ASYNCIO
 
 pytestmark = pytest.mark.anyio
 
 CHAT: dict[str, Any] = {"model": "missed-1", "messages": [{"role": "user", "content": "Who called?"}]}
 PATIENCE = 5.0  # seconds for an answer
 
-without_uvloop = pytest.mark.skipif(
-    importlib.util.find_spec("uvloop") is None and not os.environ.get("CI"), reason="uvloop does not exist for this platform"
-)
 
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(("asyncio", {"use_uvloop": False}), id="asyncio"),
-        pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=without_uvloop),
-    ],
-)
+@pytest.fixture(scope="module", params=ON_ASYNCIO)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     """What all of these clients run on."""
     return request.param
