@@ -172,6 +172,7 @@ class Call(Generic[T]):
     delays: dict[bool, tuple[int, float]] | None = None  # throttled or not: retries so far, and the latest delay
     repeats: int = 0  # by this call, and by calls inside it that share its allowance
     refreshed: frozenset[int] = frozenset()  # credentials renewed on this call's account, by id
+    probing: tuple[object, ...] = ()  # the circuits that its attempt is a probe of
     others: int = 0  # tries that a client made on its own, inside this call or around it
     flow: Flow | None = None  # the account of a stream; None for any other call
     key_told: bool = False  # whether the log knows that the key was taken

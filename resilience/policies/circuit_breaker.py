@@ -233,10 +233,14 @@ class _Gate:
             return circuit, permit, begun
         if begun is not None:
             _tell(call, circuit, begun)
+        if _is_probe(call.parent, circuit):
+            return circuit, Permit(now), None  # part of the probe, whose vote is the probe's; this one is nobody's
         return _rejection(call, circuit, era, wait)
 
     def begin(self, call: Call[Any], passage: _Passage) -> None:
-        circuit, _, begun = passage
+        circuit, permit, begun = passage
+        if isinstance(circuit.era, HalfOpen) and permit in circuit.era.flight:
+            call.probing = (*call.probing, circuit)
         if begun is not None:
             _tell(call, circuit, begun)
 
@@ -258,6 +262,8 @@ class _Gate:
 
     def settle(self, call: Call[Any], passage: _Passage, healthy: bool | None, failure: Failure | None) -> None:
         circuit, permit, _ = passage
+        if call.probing:
+            call.probing = tuple(probed for probed in call.probing if probed is not circuit)
         closed = circuit.closed
         if healthy and closed is not None and isinstance(permit, Permit) and closed.arrive(permit, self._now()):
             # As nearly all that are watched: quick and well.
@@ -286,6 +292,15 @@ class _Gate:
         """Move the era's window on."""
         with self._lock:
             era.roll(self._now())
+
+
+def _is_probe(call: Call[Any] | None, circuit: Circuit) -> bool:
+    """Whether *call*, or one around it, is a probe of *circuit*: what it does inside must not wait for itself."""
+    while call is not None:
+        if not call.ended and circuit in call.probing:
+            return True
+        call = call.parent
+    return False
 
 
 def _rejection(call: Call[Any], circuit: Circuit, era: Era, wait: float | None) -> Failure:

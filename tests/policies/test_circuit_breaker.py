@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import copy
 import gc
 import pickle
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -34,7 +35,7 @@ from resilience import (
     fail_fast,
     retry,
 )
-from resilience.call import Call, Plan, begin
+from resilience.call import Call, Plan, begin, forget_running
 from resilience.dialects import callmissed, http
 from resilience.errors import Rejected
 from resilience.events import BreakerClosed, BreakerHalfOpened, BreakerOpened, BreakerRejected
@@ -570,7 +571,7 @@ class TestProbes:
             await Never()
 
         probe = engine.call(hang)
-        probe.send(None)
+        contextvars.copy_context().run(probe.send, None)  # as a task of its own
         assert "half_open" == breaker.era()
         assert CircuitOpen is await outcome(engine, script())
         probe.close()
@@ -1096,3 +1097,46 @@ class TestSettings:
 def test_a_long_cooldown_alone_is_its_own_longest() -> None:
     assert 120 == CircuitBreaker(cooldown=120).max_cooldown
     assert 60 == CircuitBreaker(cooldown=7).max_cooldown
+
+
+async def outcome_of(running: Awaitable[Any]) -> object:
+    try:
+        return await running
+    except Exception as error:
+        return error
+
+
+class TestNested:
+    """D8, D9: one breaker in an engine around a client and in the one under it."""
+
+    @pytest.mark.parametrize("succeeds", [True, False])
+    async def test_a_probe_is_not_refused_by_its_own_circuit(self, world: World, succeeds: bool) -> None:
+        breaker = CircuitBreaker(consecutive=1, failure_ratio=1, cooldown=5, key=lambda call: "the peer")
+        outer, inner = Engine([breaker], env=world.env, name="outer"), Engine([breaker], env=world.env, name="inner")
+        await outcome_of(inner.call(script(ConnectionError)))
+        await world.sleep(6)
+
+        outcome = await outcome_of(outer.call(inner.call, script("ok" if succeeds else ConnectionError())))
+
+        assert succeeds == (outcome == "ok")
+        assert ("closed" if succeeds else "open") == breaker.era("the peer")
+
+    async def test_a_call_beside_the_probe_is_refused_all_the_same(self, world: World) -> None:
+        breaker = CircuitBreaker(consecutive=1, failure_ratio=1, cooldown=5)
+        engine = Engine([breaker], env=world.env)
+        await outcome_of(engine.call(script(ConnectionError)))
+        await world.sleep(6)
+        refused: list[object] = []
+
+        async def probe() -> str:
+            async with anyio.create_task_group() as group:
+                group.start_soon(beside)
+            return "ok"
+
+        async def beside() -> None:
+            forget_running()  # nobody's call
+            refused.append(await outcome_of(engine.call(script("never"))))
+
+        assert "ok" == await engine.call(probe)
+        assert [CircuitOpen] == [type(one) for one in refused]
+        assert "closed" == breaker.era()
