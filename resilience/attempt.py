@@ -12,6 +12,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+import attrs
+
 from resilience.backend import was_cut
 from resilience.call import Call, out_of_time
 from resilience.callables import refuse_misuse
@@ -231,6 +233,8 @@ def _overdue(call: Call[Any], seconds: float, cause: Exception | None) -> Failur
 
 def _noted(call: Call[Any], failure: Failure, env: Env) -> Failure:
     """*failure*, kept on the call and told to the log."""
+    if call.attempt in call.undone and failure.signal.phase is Phase.UNKNOWN:
+        failure = attrs.evolve(failure, signal=attrs.evolve(failure.signal, phase=Phase.REFUSED))
     verdict, signal = failure.verdict, failure.signal
     row = (
         call.attempt,
