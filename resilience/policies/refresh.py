@@ -17,7 +17,7 @@ from typing import Any, ClassVar, TypeVar
 import attrs
 
 from resilience import repeating, settings
-from resilience.backend import Waiter
+from resilience.backend import Waiter, lateness
 from resilience.call import Call, forget_running, gave_up, out_of_time
 from resilience.decide.credentials import Crash, Credential, Decision, Flight, Held, Join, Lead, Refuse, Use
 from resilience.env import Env
@@ -132,7 +132,7 @@ class RefreshToken:
     _given: list[Token] = attrs.field(init=False, repr=False, factory=list[Token])
 
     def __attrs_post_init__(self) -> None:
-        credential = Credential(self.timeout + _GRACE, self.early, self.cooldown, self.per_minute)
+        credential = Credential(self.timeout + lateness(self.timeout) + _GRACE, self.early, self.cooldown, self.per_minute)
         if self.token is not None:
             credential.held = held = Held(self.token.value, 0, owner=credential)
             if self.token.expires_in is not None:
