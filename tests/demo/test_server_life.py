@@ -225,8 +225,10 @@ def test_a_request_remembers_when_and_as_whom_it_came(server: Server, connect: C
 def test_ctrl_c_leaves_no_process_and_not_a_word() -> None:
     """Not even with a request that hangs on the server and a client that waits for it."""
     script = """
+import signal
 import sys
 import httpx2
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started with it ignored
 from resilience.demo.faults import Hang
 from resilience.demo.serve import Server
 try:
