@@ -18,6 +18,7 @@ else is for the user to know (``engine.using(repeatable=False)``).
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import functools
 import inspect
@@ -90,7 +91,7 @@ class Session(Protocol):
         """Put the connection, or what is left of it, back where it is from."""
 
 
-class Transactions(Generic[C]):
+class Transactions(abc.ABC, Generic[C]):
     """What both adapters' classes of this name are; each says for itself how it is used."""
 
     _twins: ClassVar[Twins]
@@ -164,14 +165,17 @@ class Transactions(Generic[C]):
 
     # What each client does in its own way.
 
+    @abc.abstractmethod
     def _check_source(self, source: Any) -> None:
-        raise NotImplementedError
+        """Raise `TypeError` for what is neither a pool nor a function that connects."""
 
+    @abc.abstractmethod
     def _peer_of(self, source: Any) -> str | None:
-        raise NotImplementedError
+        """Which server and database connections from *source* go to, where it tells."""
 
+    @abc.abstractmethod
     async def _take(self, source: Any, mode: Mode) -> Session:
-        raise NotImplementedError
+        """A connection from *source*, for one attempt."""
 
     # One attempt.
 
