@@ -5,23 +5,25 @@ One failed attempt, a repeat without a delay, success: as a multiple of the loop
 And a call that an open breaker turns away, in the same unit.  Ours has every policy on and every event built; whoever takes the events
 does nothing with them.
 
-    python benchmarks/failure_path.py [--rounds N] [--json FILE]
+    python -m benchmarks.failure_path [--rounds N] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import statistics
-from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable
 
 import attrs
-import nopanic
-import stamina
-import tenacity
 
-from benchmarks.rounds import Operation, Turn, footer, installed, machine, measured, one_by_one, save
+from benchmarks import peers
+from benchmarks.aims import FAILURES, aimed
+from benchmarks.figures import Figure
+from benchmarks.results import Result
+from benchmarks.rounds import Operation, Turn, footer, measured, one_by_one, quartiles
+from benchmarks.tables import tables
 from resilience import (
     AttemptTimeout,
     CircuitBreaker,
@@ -31,7 +33,6 @@ from resilience import (
     Engine,
     Env,
     IdempotencyKey,
-    Policy,
     RefreshToken,
     Retry,
     current,
@@ -39,11 +40,11 @@ from resilience import (
 from resilience.dialects import callmissed
 from resilience.events import Event
 
-Wrap: TypeAlias = Callable[[Operation], Operation]
+__all__ = ["LIBRARIES", "ROUNDS", "figures", "main"]
 
 ROUNDS = 61
 TURN = 0.001  # seconds
-LIBRARIES = ("resilience-engine", "anyio", "attrs", "structlog", "nopanic", "stamina", "tenacity")
+LIBRARIES = ("resilience-engine", "anyio", "attrs", "structlog", *peers.DISTRIBUTIONS)
 
 
 def _unheard(event: Event) -> None:
@@ -59,6 +60,21 @@ def flaky() -> Operation:
 
     async def op(x: object) -> object:
         nonlocal healthy
+        healthy = not healthy
+        if healthy:
+            return x
+        raise ConnectionError
+
+    return op
+
+
+def flaky_keyed() -> Operation:
+    """The same, but that it takes its call's key, as a client does that sends one."""
+    healthy = True
+
+    async def op(x: object) -> object:
+        nonlocal healthy
+        current().take_key()
         healthy = not healthy
         if healthy:
             return x
@@ -87,59 +103,24 @@ async def _login(stale: str | None) -> str:
     raise AssertionError(stale)  # nothing expires here
 
 
-def _retry(op: Operation) -> Operation:
-    return Engine([Retry(backoff=Constant(0))], rules=callmissed.RULES, env=logless)(op)
+def _retry() -> Operation:
+    return Engine([Retry(backoff=Constant(0))], rules=callmissed.RULES, env=logless)(flaky())
 
 
-def _everything(op: Operation) -> Operation:
-    # At this rate of failure any breaker would open that is not told to bear it.
-    policies: list[Policy] = [
-        Deadline(30),
-        IdempotencyKey(),
-        RefreshToken(_login, token="t"),
-        Retry(backoff=Constant(0)),
-        CircuitBreaker(failure_ratio=1.0),
-    ]
-
-    @Engine([*policies, AttemptTimeout(10)], rules=callmissed.RULES, env=logless)
-    async def taking(x: object) -> object:
-        current().take_key()
-        return await op(x)
-
-    return taking
-
-
-def _nopanic(op: Operation) -> Operation:
-    return nopanic.retry(attempts=3, on=ConnectionError, backoff=0.0)(op)
-
-
-def _nopanic_breaker(op: Operation) -> Operation:
-    breaker = nopanic.circuit_breaker(on=ConnectionError, failure_threshold=1.0)
-    return nopanic.compose(nopanic.retry(attempts=3, on=ConnectionError, backoff=0.0), breaker)(op)
-
-
-def _nopanic_timeout(op: Operation) -> Operation:
-    breaker = nopanic.circuit_breaker(on=ConnectionError, failure_threshold=1.0)
-    return nopanic.compose(nopanic.retry(attempts=3, on=ConnectionError, backoff=0.0), breaker, nopanic.timeout(10))(op)
-
-
-def _stamina(op: Operation) -> Operation:
-    return stamina.retry(on=ConnectionError, attempts=3, wait_initial=0.0, wait_max=0.0, wait_jitter=0.0)(op)
-
-
-def _tenacity(op: Operation) -> Operation:
-    return tenacity.retry(retry=tenacity.retry_if_exception_type(ConnectionError), stop=tenacity.stop_after_attempt(3))(op)
-
-
-RECOVERED: Mapping[str, Wrap] = {
-    "Retry": _retry,
-    "everything on": _everything,
-    "nopanic retry": _nopanic,
-    "nopanic retry, breaker": _nopanic_breaker,
-    "nopanic retry, breaker, timeout": _nopanic_timeout,
-    "stamina retry": _stamina,
-    "tenacity retry": _tenacity,
-}
+def _everything() -> Operation:
+    engine = Engine(
+        [
+            Deadline(30),
+            IdempotencyKey(),
+            RefreshToken(_login, token="t"),
+            Retry(backoff=Constant(0)),
+            CircuitBreaker(failure_ratio=1.0),  # at this rate of failure any would open that is not told to bear it
+            AttemptTimeout(10),
+        ],
+        rules=callmissed.RULES,
+        env=logless,
+    )
+    return engine(flaky_keyed())
 
 
 def turned_away(call: Operation, rejection: type[Exception]) -> Operation:
@@ -164,54 +145,42 @@ def _open_breaker() -> Operation:
     return turned_away(Engine([Retry(), breaker], rules=callmissed.RULES, env=logless)(_unreachable), CircuitOpen)
 
 
-async def _nopanic_open() -> Operation:
-    breaker = nopanic.circuit_breaker(on=ConnectionError, min_calls=1, reset_timeout=3600.0)
-
-    @breaker
-    async def failing(x: object) -> object:
-        raise ConnectionError(x)
-
-    await turned_away(failing, ConnectionError)(None)
-    return turned_away(failing, nopanic.CircuitOpen)
+OURS: dict[str, Callable[[], Operation]] = {
+    "recovered: Retry": _retry,
+    "recovered: everything on": _everything,
+    "rejected: Retry, CircuitBreaker": _open_breaker,
+}
 
 
-@attrs.frozen
-class Cost:
+async def _sides() -> dict[str, dict[str, Operation]]:
+    """All rows there are to measure, by whose they are."""
+    theirs = {f"recovered: {row}": wrap(flaky()) for row, wrap in peers.available(peers.FAILING).items()}
+    with contextlib.suppress(ImportError):
+        theirs["rejected: nopanic breaker"] = turned_away(*await peers.nopanic_open())
+    return {"ours": {row: making() for row, making in OURS.items()}, "theirs": theirs, "floors": {"recovered: by hand": by_hand(flaky())}}
+
+
+def _figure(row: str, side: str, turns: list[Turn]) -> Figure:
+    low, loops, high = quartiles(turn.took / turn.beside["by hand"] for turn in turns)
+    beside = {"low": low, "high": high, "ns": statistics.median(turn.took for turn in turns)}
+    return Figure(row, loops, "loops", group=FAILURES, beside=beside, side=side)
+
+
+async def _measured(rounds: int) -> list[Figure]:
+    sides = await _sides()
+    variants = {row: one_by_one(operation) for side in sides.values() for row, operation in side.items()}
+    turns = await measured(variants, {"by hand": one_by_one(by_hand(flaky()))}, rounds=rounds, turn=TURN)
+    return [_figure(row, side, turns[row]) for side, rows in sides.items() for row in rows]
+
+
+def figures(rounds: int = ROUNDS) -> list[Figure]:
     """
-    What a row says.
+    Each row's cost, in hand-written loops that recover from one failure.
 
     Args:
-        ns: Nanoseconds a call.
-        loops: The same in hand-written loops that recover from one failure ...
-        low: ... the lower quartile of the turns ...
-        high: ... and the upper one.
+        rounds: Turns of each row; >= 2.  With the usual number it takes some ten seconds.
     """
-
-    ns: float
-    loops: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, turns: list[Turn]) -> Cost:
-        """The medians."""
-        low, loops, high = statistics.quantiles([turn.took / turn.beside["by hand"] for turn in turns], n=4, method="inclusive")
-        return cls(statistics.median(turn.took for turn in turns), loops, low, high)
-
-
-async def run(rounds: int) -> dict[str, Cost]:
-    """Each row's cost."""
-    operations: dict[str, Operation] = {f"recovered: {name}": wrap(flaky()) for name, wrap in RECOVERED.items()}
-    operations |= {"rejected: Retry, CircuitBreaker": _open_breaker(), "rejected: nopanic breaker": await _nopanic_open()}
-    variants = {"recovered: by hand": one_by_one(by_hand(flaky()))} | {name: one_by_one(fn) for name, fn in operations.items()}
-    turns = await measured(variants, {"by hand": one_by_one(by_hand(flaky()))}, rounds=rounds, turn=TURN)
-    return {name: Cost.of(row) for name, row in turns.items()}
-
-
-def table(costs: Mapping[str, Cost]) -> str:
-    """The costs as a table in Markdown."""
-    lines = ["| when something goes wrong | ns | hand-written loops |", "| --- | ---: | ---: |"]
-    return "\n".join(lines + [f"| {name} | {cost.ns:,.0f} | {cost.loops:.1f} |" for name, cost in costs.items()])
+    return aimed(asyncio.run(_measured(rounds)))
 
 
 def main() -> None:
@@ -220,12 +189,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"turns of each row (default: {ROUNDS})")
     parser.add_argument("--json", metavar="FILE", help="save the figures, quartiles included")
     options = parser.parse_args()
-    stamina.instrumentation.set_on_retry_hooks([])  # silent, as ours is
-    costs = asyncio.run(run(options.rounds))
-    print(f"{table(costs)}\n\n{footer(options.rounds, LIBRARIES)}")
+    found = figures(options.rounds)
+    print(f"{tables(found)}\n\n{footer(options.rounds, LIBRARIES)}")
     if options.json:
-        figures: dict[str, Any] = {name: attrs.asdict(cost) for name, cost in costs.items()}
-        save(options.json, {"machine": machine(), "versions": installed(LIBRARIES), "rounds": options.rounds, "costs": figures})
+        Result.of(found, libraries=LIBRARIES, rounds=options.rounds).save(options.json)
 
 
 if __name__ == "__main__":

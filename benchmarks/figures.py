@@ -26,6 +26,7 @@ class Figure:
         aim: The most that it is to be; None for what is shown for comparison only.
         group: The table it belongs to.
         beside: Other figures of the same row, such as quartiles, by name.
+        side: Whose it is, where a table compares: ``"ours"``, ``"theirs"``, ``"floors"``.
     """
 
     row: str
@@ -34,6 +35,7 @@ class Figure:
     aim: float | None = None
     group: str = ""
     beside: Mapping[str, float] = attrs.field(factory=dict[str, float])
+    side: str = ""
 
     @property
     def share(self) -> float | None:

@@ -5,7 +5,7 @@ The unit is W: the overhead of a plain wrapper coroutine, ``async def w(x): retu
 what everybody pays for one more function.  A row's figure is all that stands between the caller and the operation, in W, first for an
 operation that has its result at once, then, in the same unit, for one that really suspends, once.
 
-    python benchmarks/happy_path.py [--rounds N] [--json FILE]
+    python -m benchmarks.happy_path [--rounds N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import argparse
 import asyncio
 import contextvars
 import functools
-import importlib
 import itertools
-import logging
+import os
 import statistics
 import time
 import types
@@ -24,29 +23,25 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import anyio
-import attrs
-import nopanic
-import stamina
-import tenacity
 
-from benchmarks.rounds import Operation, Turn, abreast, footer, installed, machine, measured, one_by_one, save
+from benchmarks import peers
+from benchmarks.aims import BESIDE, HAPPY, aimed
+from benchmarks.figures import Figure
+from benchmarks.results import Result
+from benchmarks.rounds import Operation, Turn, Wrap, abreast, as_in_production, footer, measured, one_by_one, quartiles
+from benchmarks.tables import tables
 from resilience import AttemptTimeout, CircuitBreaker, Deadline, Engine, IdempotencyKey, RefreshToken, Retry, current
 from resilience.dialects import callmissed
 
-Wrap: TypeAlias = Callable[[Operation], Operation]
+__all__ = ["LIBRARIES", "ROUNDS", "figures", "main"]
 
 ROUNDS = 61
 TURN = 0.0006  # seconds, and where the operation suspends ...
 LONGER = 0.002  # ... for its tasks take some starting
-LIBRARIES = ("resilience-engine", "anyio", "attrs", "structlog", "nopanic", "stamina", "tenacity", "redress", "interlock-cb")
+LIBRARIES = ("resilience-engine", "anyio", "attrs", "structlog", *peers.DISTRIBUTIONS)
 
 
 # The operations
-
-
-async def ready(x: object) -> object:
-    """An operation that has its result at once."""
-    return x
 
 
 @types.coroutine
@@ -55,10 +50,36 @@ def _next_round() -> Generator[None, None, None]:
     yield
 
 
+async def ready(x: object) -> object:
+    """An operation that has its result at once."""
+    return x
+
+
 async def suspending(x: object) -> object:
     """An operation that suspends once."""
     await _next_round()
     return x
+
+
+async def ready_keyed(x: object) -> object:
+    """The same as `ready`, but that it takes its call's key, as a client does that sends one."""
+    current().take_key()
+    return x
+
+
+async def suspending_keyed(x: object) -> object:
+    """The same as `suspending`, but that it takes its call's key."""
+    current().take_key()
+    await _next_round()
+    return x
+
+
+Making: TypeAlias = Callable[[Operation, Operation], Operation]
+"""What is called, made from an operation and from the one that takes its key."""
+
+
+def _plain(wrap: Wrap) -> Making:
+    return lambda op, _: wrap(op)
 
 
 # Ours
@@ -68,8 +89,13 @@ async def _login(stale: str | None) -> str:
     raise AssertionError(stale)  # nothing expires here
 
 
-def _engine(*policies: Any) -> Wrap:
-    return Engine(policies, rules=callmissed.RULES)
+def _engine(*policies: Any) -> Making:
+    return _plain(Engine(policies, rules=callmissed.RULES))
+
+
+def _keyed(*policies: Any) -> Making:
+    engine = Engine(policies, rules=callmissed.RULES)
+    return lambda _, taking: engine(taking)
 
 
 def _called(op: Operation) -> Operation:
@@ -81,99 +107,17 @@ def _token() -> RefreshToken:
     return RefreshToken(_login, token="t")
 
 
-def _keyed(*policies: Any) -> Wrap:
-    def wrap(op: Operation) -> Operation:
-        @_engine(*policies)
-        async def taking(x: object) -> object:
-            current().take_key()
-            return await op(x)
+NO_POLICY, RETRY, REFRESH, EVERYTHING = "engine, no policy", "+ Retry", "+ RefreshToken", "+ Deadline, AttemptTimeout (all)"
 
-        return taking
-
-    return wrap
-
-
-OURS: Mapping[str, Wrap] = {
-    "engine, no policy, engine.call(op, x)": _called,
-    "engine, no policy": _engine(),
-    "+ Retry": _engine(Retry()),
+OURS: Mapping[str, Making] = {
+    "engine, no policy, engine.call(op, x)": _plain(_called),
+    NO_POLICY: _engine(),
+    RETRY: _engine(Retry()),
     "+ CircuitBreaker": _engine(Retry(), CircuitBreaker()),
-    "+ RefreshToken": _engine(_token(), Retry(), CircuitBreaker()),
+    REFRESH: _engine(_token(), Retry(), CircuitBreaker()),
     "+ IdempotencyKey, taken": _keyed(IdempotencyKey(), _token(), Retry(), CircuitBreaker()),
-    "+ Deadline, AttemptTimeout (all)": _keyed(Deadline(30), IdempotencyKey(), _token(), Retry(), CircuitBreaker(), AttemptTimeout(10)),
+    EVERYTHING: _keyed(Deadline(30), IdempotencyKey(), _token(), Retry(), CircuitBreaker(), AttemptTimeout(10)),
 }
-
-
-# Theirs.  Each is set to retry and to trip on a ConnectionError, and logs nothing on success.
-
-
-def _nopanic_retry(op: Operation) -> Operation:
-    return nopanic.retry(attempts=3, on=ConnectionError)(op)
-
-
-def _nopanic_breaker(op: Operation) -> Operation:
-    return nopanic.compose(nopanic.retry(attempts=3, on=ConnectionError), nopanic.circuit_breaker(on=ConnectionError))(op)
-
-
-def _nopanic_timeout(op: Operation) -> Operation:
-    return nopanic.compose(nopanic.retry(attempts=3, on=ConnectionError), nopanic.circuit_breaker(on=ConnectionError), nopanic.timeout(10))(
-        op
-    )
-
-
-def _stamina(op: Operation) -> Operation:
-    return stamina.retry(on=ConnectionError, attempts=3)(op)
-
-
-def _tenacity(op: Operation) -> Operation:
-    return tenacity.retry(retry=tenacity.retry_if_exception_type(ConnectionError), stop=tenacity.stop_after_attempt(3))(op)
-
-
-def _redress_breaker(redress: Any) -> Wrap:
-    def wrap(op: Operation) -> Operation:
-        policy = redress.AsyncPolicy(
-            retry=redress.AsyncRetry(
-                classifier=redress.default_classifier, strategy=redress.decorrelated_jitter(max_s=5.0), max_attempts=3
-            ),
-            circuit_breaker=redress.CircuitBreaker(),
-        )
-
-        async def called(x: object) -> object:
-            return await policy.call(lambda: op(x))
-
-        return called
-
-    return wrap
-
-
-def _interlock_breaker(interlock: Any) -> Wrap:
-    def wrap(op: Operation) -> Operation:
-        return interlock.CircuitBreaker(name="peer")(op)  # type: ignore[no-any-return]
-
-    return wrap
-
-
-# Not in the dev extra, for the comparison only: measured where they are installed.
-OPTIONAL: Mapping[str, tuple[str, Callable[[Any], Wrap]]] = {
-    "redress retry, breaker": ("redress", _redress_breaker),
-    "interlock breaker": ("interlock", _interlock_breaker),
-}
-
-
-def _theirs() -> dict[str, Wrap]:
-    wraps: dict[str, Wrap] = {
-        "nopanic retry": _nopanic_retry,
-        "nopanic retry, breaker": _nopanic_breaker,
-        "nopanic retry, breaker, timeout": _nopanic_timeout,
-        "stamina retry": _stamina,
-        "tenacity retry": _tenacity,
-    }
-    for name, (module, wrap) in OPTIONAL.items():
-        try:
-            wraps[name] = wrap(importlib.import_module(module))
-        except ImportError:
-            continue
-    return wraps
 
 
 # Floors: what the ingredients cost, each in a wrapper coroutine of its own
@@ -217,6 +161,19 @@ def _contextvar(op: Operation) -> Operation:
     return setting
 
 
+def _contextvar_reset(op: Operation) -> Operation:
+    variable = contextvars.ContextVar[object]("variable")
+
+    async def setting(x: object) -> object:
+        token = variable.set(object())
+        try:
+            return await op(x)
+        finally:
+            variable.reset(token)
+
+    return setting
+
+
 def _clock(op: Operation) -> Operation:
     now = time.monotonic
 
@@ -229,12 +186,23 @@ def _clock(op: Operation) -> Operation:
     return reading
 
 
-def _asyncio_timeout(op: Operation) -> Operation:
-    async def limited(x: object) -> object:
-        async with asyncio.timeout(10):
-            return await op(x)
+def _random_bytes(op: Operation) -> Operation:
+    async def drawing(x: object) -> object:
+        os.urandom(16)
+        return await op(x)
 
-    return limited
+    return drawing
+
+
+def _call_later(op: Operation) -> Operation:
+    async def timing(x: object) -> object:
+        timer = asyncio.get_running_loop().call_later(10, print)
+        try:
+            return await op(x)
+        finally:
+            timer.cancel()
+
+    return timing
 
 
 def _fail_after(op: Operation) -> Operation:
@@ -245,42 +213,40 @@ def _fail_after(op: Operation) -> Operation:
     return limited
 
 
+WRAPPER, TIMEOUT = "a plain wrapper coroutine", "asyncio.timeout"
+
 FLOORS: Mapping[str, Wrap] = {
-    "a plain wrapper coroutine": _wrapper,
+    WRAPPER: _wrapper,
     "retry and breaker written inline": _inline,
-    "one contextvar set": _contextvar,
     "two clock readings": _clock,
-    "asyncio.timeout": _asyncio_timeout,
+    "a contextvar set": _contextvar,
+    "a contextvar set and reset": _contextvar_reset,
+    "16 random bytes from the system": _random_bytes,
+    "call_later and its cancel": _call_later,
+    TIMEOUT: peers.timed,
     "anyio.fail_after": _fail_after,
 }
 
 
-# The table
+# What is found
+
+RATIOS: Mapping[str, tuple[str, str]] = {
+    "Retry, of nopanic's retry": (RETRY, "nopanic retry"),
+    "up to RefreshToken, of nopanic's retry, breaker": (REFRESH, "nopanic retry, breaker"),
+    "all, of asyncio.timeout alone": (EVERYTHING, TIMEOUT),
+    "all, of nopanic's retry, breaker, timeout": (EVERYTHING, "nopanic retry, breaker, timeout"),
+}
+"""A row of ours and one that it is compared with."""
 
 
-@attrs.frozen
-class Cost:
-    """
-    What a row says of one operation.
-
-    Args:
-        ns: Nanoseconds a call, the operation included.
-        w: The overhead in W ...
-        low: ... the lower quartile of the turns ...
-        high: ... and the upper one.
-    """
-
-    ns: float
-    w: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, turns: list[Turn], bare: str, unit: float) -> Cost:
-        """The medians; *bare* names the baseline that is the operation alone, *unit* is W as a share of an operation that is ready."""
-        overheads = [(turn.took - turn.beside[bare]) / turn.beside["ready"] / unit for turn in turns]
-        low, w, high = statistics.quantiles(overheads, n=4, method="inclusive")
-        return cls(statistics.median(turn.took for turn in turns), w, low, high)
+def _sides() -> dict[str, dict[str, Making]]:
+    """All rows there are to measure, by whose they are."""
+    return {
+        "ours": dict(OURS),
+        "theirs": {row: _plain(wrap) for row, wrap in peers.available(peers.SUCCEEDING).items()},
+        "theirs, with a timeout": {row: _plain(wrap) for row, wrap in peers.available(peers.WITH_TIMEOUT).items()},
+        "floors": {row: _plain(wrap) for row, wrap in FLOORS.items()},
+    }
 
 
 def _unit(turns: Iterable[Turn]) -> float:
@@ -288,30 +254,62 @@ def _unit(turns: Iterable[Turn]) -> float:
     return statistics.median(turn.beside["wrapper"] / turn.beside["ready"] - 1 for turn in turns)
 
 
-async def run(rounds: int) -> dict[str, dict[str, tuple[Cost, Cost]]]:
-    """Section, row: its costs with an operation that is ready, and with one that suspends."""
-    sections = {"ours": OURS, "theirs": _theirs(), "floors": FLOORS}
-    wraps = {name: wrap for section in sections.values() for name, wrap in section.items()}
-    baselines = {"ready": one_by_one(ready), "wrapper": one_by_one(_wrapper(ready))}
-    at_once = await measured({name: one_by_one(wrap(ready)) for name, wrap in wraps.items()}, baselines, rounds=rounds, turn=TURN)
-    baselines["suspending"] = abreast(suspending)
-    later = await measured({name: abreast(wrap(suspending)) for name, wrap in wraps.items()}, baselines, rounds=rounds, turn=LONGER)
-    unit = _unit(turn for turns in (at_once, later) for row in turns.values() for turn in row)
-    return {
-        title: {name: (Cost.of(at_once[name], "ready", unit), Cost.of(later[name], "suspending", unit)) for name in section}
-        for title, section in sections.items()
+def _overheads(turns: Iterable[Turn], bare: str, unit: float) -> list[float]:
+    """In W; *bare* names the baseline that is the operation alone, *unit* is W as a share of an operation that is ready."""
+    return [(turn.took - turn.beside[bare]) / turn.beside["ready"] / unit for turn in turns]
+
+
+def _figure(row: str, side: str, at_once: list[Turn], later: list[Turn], unit: float) -> Figure:
+    low, middle, high = quartiles(_overheads(at_once, "ready", unit))
+    beside = {
+        "low": low,
+        "high": high,
+        "ns": statistics.median(turn.took for turn in at_once),
+        "suspending": statistics.median(_overheads(later, "suspending", unit)),
+        "suspending, ns": statistics.median(turn.took for turn in later),
     }
+    return Figure(row, middle, "W", group=HAPPY, beside=beside, side=side)
 
 
-def table(costs: Mapping[str, Mapping[str, tuple[Cost, Cost]]]) -> str:
-    """The costs as a table in Markdown."""
-    lines = ["| on the happy path | ns | W | suspending, ns | W |", "| --- | ---: | ---: | ---: | ---: |"]
-    for title, rows in costs.items():
-        lines.append(f"| **{title}** | | | | |")
-        lines += [
-            f"| {name} | {at_once.ns:,.0f} | {at_once.w:.1f} | {later.ns:,.0f} | {later.w:.1f} |" for name, (at_once, later) in rows.items()
-        ]
-    return "\n".join(lines)
+def ratios(found: Iterable[Figure]) -> list[Figure]:
+    """How rows of ours compare with rows of others, as far as both are there."""
+    by_row = {figure.row: figure for figure in found}
+    return [
+        Figure(
+            row,
+            by_row[ours].value / by_row[theirs].value,
+            "x",
+            group=BESIDE,
+            beside={"suspending": by_row[ours].beside["suspending"] / by_row[theirs].beside["suspending"]},
+        )
+        for row, (ours, theirs) in RATIOS.items()
+        if ours in by_row and theirs in by_row
+    ]
+
+
+async def _measured(rounds: int) -> list[Figure]:
+    sides = _sides()
+    makings = {row: making for side in sides.values() for row, making in side.items()}
+    baselines = {"ready": one_by_one(ready), "wrapper": one_by_one(_wrapper(ready))}
+    variants = {row: one_by_one(making(ready, ready_keyed)) for row, making in makings.items()}
+    at_once = await measured(variants, baselines, rounds=rounds, turn=TURN)
+    baselines["suspending"] = abreast(suspending)
+    variants = {row: abreast(making(suspending, suspending_keyed)) for row, making in makings.items()}
+    later = await measured(variants, baselines, rounds=rounds, turn=LONGER)
+    unit = _unit(turn for turns in (at_once, later) for row in turns.values() for turn in row)
+    found = [_figure(row, side, at_once[row], later[row], unit) for side, rows in sides.items() for row in rows]
+    return [*found, *ratios(found)]
+
+
+def figures(rounds: int = ROUNDS) -> list[Figure]:
+    """
+    Each row's cost, and how ours compare with others'.
+
+    Args:
+        rounds: Turns of each row; >= 2.  With the usual number it takes half a minute.
+    """
+    as_in_production()
+    return aimed(asyncio.run(_measured(rounds)))
 
 
 def main() -> None:
@@ -320,15 +318,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"turns of each row (default: {ROUNDS})")
     parser.add_argument("--json", metavar="FILE", help="save the figures, quartiles included")
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO)  # successes are debug: wanted by nobody, as in production
-    costs = asyncio.run(run(options.rounds))
-    print(f"{table(costs)}\n\n{footer(options.rounds, LIBRARIES)}")
+    found = figures(options.rounds)
+    print(f"{tables(found)}\n\n{footer(options.rounds, LIBRARIES)}")
     if options.json:
-        figures = {
-            title: {name: {"ready": attrs.asdict(at_once), "suspending": attrs.asdict(later)} for name, (at_once, later) in rows.items()}
-            for title, rows in costs.items()
-        }
-        save(options.json, {"machine": machine(), "versions": installed(LIBRARIES), "rounds": options.rounds, "costs": figures})
+        Result.of(found, libraries=LIBRARIES, rounds=options.rounds).save(options.json)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Each family of headers stands among the sixteen others of an ordinary answer, in
 fields that hints are looked for in, with valid, broken, joined and overlong values.  A figure is the fastest of many turns, since whatever
 else the machine does only adds to it; all take turns, so that nobody has only a slow spell of it.
 
-    python benchmarks/hints.py [--rounds N] [--sets N] [--json FILE]
+    python -m benchmarks.hints [--rounds N] [--sets N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from benchmarks.figures import Figure
 from benchmarks.rounds import footer, installed, machine, save
+from benchmarks.tables import tables
 from resilience.reading.hints import HINTS, retry_after, should_retry
 
 ROUNDS = 5_000
 SETS = 20_000
 LIBRARIES = ("resilience-engine", "http-sf")
+FAMILY, FUZZED = "one family among 16 other headers", "sets of fuzzed headers"
 
 NOW = 784_111_777.0
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
@@ -137,10 +140,20 @@ def fuzz(sets: int, rounds: int) -> tuple[dict[str, float], list[tuple[str, str]
     return {"half of them, at most": statistics.median(took for took, _ in timed), "the slowest": slowest}, headers
 
 
-def table(head: str, costs: Mapping[str, float]) -> str:
-    """The costs as a table in Markdown."""
-    lines = [f"| {head} | µs |", "| --- | ---: |"]
-    return "\n".join(lines + [f"| {name} | {micros:.1f} |" for name, micros in costs.items()])
+def _as_figures(costs: Mapping[str, float], fuzzy: Mapping[str, float], sets: int) -> list[Figure]:
+    found = [Figure(row, micros, "µs", group=FAMILY) for row, micros in costs.items()]
+    return found + [Figure(row, micros, "µs", group=f"{sets:,} {FUZZED}") for row, micros in fuzzy.items()]
+
+
+def figures(rounds: int = ROUNDS, sets: int = SETS) -> list[Figure]:
+    """
+    What each family takes to be read, and what fuzzed headers take.
+
+    Args:
+        rounds: Turns of each row, of which the fastest counts; >= 1.
+        sets: Sets of fuzzed headers; >= 50.
+    """
+    return _as_figures(families(rounds), fuzz(sets, rounds)[0], sets)
 
 
 def main() -> None:
@@ -152,11 +165,11 @@ def main() -> None:
     options = parser.parse_args()
     costs = families(options.rounds)
     fuzzy, slowest = fuzz(options.sets, options.rounds)
-    print(f"{table('one family among 16 other headers', costs)}\n\n{table(f'{options.sets:,} sets of fuzzed headers', fuzzy)}\n")
+    print(f"{tables(_as_figures(costs, fuzzy, options.sets))}\n")
     print(footer(options.rounds, LIBRARIES).replace("medians", "the fastest"))
     if options.json:
-        figures: dict[str, Any] = {"families": costs, "fuzzed": fuzzy, "slowest": slowest}
-        save(options.json, {"machine": machine(), "versions": installed(LIBRARIES), "rounds": options.rounds, **figures})
+        data: dict[str, Any] = {"families": costs, "fuzzed": fuzzy, "slowest": slowest}
+        save(options.json, {"machine": machine(), "versions": installed(LIBRARIES), "rounds": options.rounds, **data})
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import asyncio
 import gc
 import importlib.metadata
 import json
+import logging
 import math
 import pathlib
 import platform
@@ -26,9 +27,25 @@ from typing import Any, TypeAlias
 
 import attrs
 
-__all__ = ["ABREAST", "Operation", "Times", "Turn", "abreast", "footer", "installed", "machine", "measured", "one_by_one", "save"]
+__all__ = [
+    "ABREAST",
+    "Operation",
+    "Times",
+    "Turn",
+    "Wrap",
+    "abreast",
+    "as_in_production",
+    "footer",
+    "installed",
+    "machine",
+    "measured",
+    "one_by_one",
+    "quartiles",
+    "save",
+]
 
 Operation: TypeAlias = Callable[[object], Awaitable[object]]
+Wrap: TypeAlias = Callable[[Operation], Operation]
 Times: TypeAlias = Callable[[int], Awaitable[float]]
 """Make so many calls; the nanoseconds of CPU time that one of them took."""
 
@@ -117,6 +134,7 @@ async def measured(variants: Mapping[str, Times], baselines: Mapping[str, Times]
             before = {name: await times(calls[name]) for name, times in baselines.items()}
             for name in random.sample(list(variants), len(variants)):
                 took = await variants[name](calls[name])
+                await asyncio.sleep(0)  # lets the event loop clear the cancelled timers away, which nobody who never waits gives it
                 gc.collect()
                 after = {name: await times(calls[name]) for name, times in baselines.items()}
                 turns[name].append(Turn(took, before, after))
@@ -130,6 +148,17 @@ async def measured(variants: Mapping[str, Times], baselines: Mapping[str, Times]
 async def _calls_in(turn: float, times: Times) -> int:
     await times(100)  # first calls find things out once and for all
     return max(ABREAST, int(turn * 1e9 / statistics.median([await times(100) for _ in range(5)])))
+
+
+def quartiles(values: Iterable[float]) -> tuple[float, float, float]:
+    """The lower quartile, the median and the upper one."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+def as_in_production() -> None:
+    """Log at info: successes are debug, and wanted by nobody."""
+    logging.basicConfig(level=logging.INFO)
 
 
 def footer(rounds: int, distributions: Iterable[str]) -> str:
