@@ -15,15 +15,16 @@ import math
 from collections import deque
 from typing import Any, TypeAlias
 
-import attrs
+from resilience.settings import Record
 
 __all__ = ["Credential", "Decision", "Flight", "Held", "Join", "Lead", "Refuse", "Use"]
 
 _MINUTE = 60.0  # seconds
 _LONGEST_REST = 3600.0  # seconds that a hint of the source is obeyed; a longer one would be an outage of our own making
 
+# Held, Flight and Crash are no records, which would show what they hold: a token, or an error whose words may quote one.
 
-@attrs.define(eq=False)
+
 class Held:
     """
     A token as it is held.
@@ -38,16 +39,28 @@ class Held:
         worked: Whether an attempt with it ever succeeded.
     """
 
-    value: str = attrs.field(repr=False)
-    generation: int
-    renew_at: float = math.inf
-    expires_at: float = math.inf
-    owner: object = attrs.field(default=None, repr=False)
-    renewed: bool = False
-    worked: bool = False
+    __slots__ = ("expires_at", "generation", "owner", "renew_at", "renewed", "value", "worked")
+
+    def __init__(
+        self,
+        value: str,
+        generation: int,
+        renew_at: float = math.inf,
+        expires_at: float = math.inf,
+        owner: object = None,
+        *,
+        renewed: bool = False,
+        worked: bool = False,
+    ) -> None:
+        self.value = value
+        self.generation = generation
+        self.renew_at = renew_at
+        self.expires_at = expires_at
+        self.owner = owner
+        self.renewed = renewed
+        self.worked = worked
 
 
-@attrs.define(eq=False)
 class Flight:
     """
     One refresh under way.
@@ -56,17 +69,22 @@ class Flight:
         replaces: The token it replaces; None for the first of all.
         until: When its lease ends, in monotonic seconds.
         early: Whether the old token still serves meanwhile.
+
+    Attributes:
         waiters: Whom to wake when it has landed or crashed; opaque to the machine.
         done: Whether it has.
         crash: Why it failed; None if it landed.
     """
 
-    replaces: Held | None
-    until: float
-    early: bool
-    waiters: list[Any] = attrs.field(factory=list[Any])
-    done: bool = False
-    crash: Crash | None = None
+    __slots__ = ("crash", "done", "early", "replaces", "until", "waiters")
+
+    def __init__(self, replaces: Held | None, until: float, *, early: bool) -> None:
+        self.replaces = replaces
+        self.until = until
+        self.early = early
+        self.waiters: list[Any] = []
+        self.done = False
+        self.crash: Crash | None = None
 
     @property
     def generation(self) -> int:
@@ -74,52 +92,83 @@ class Flight:
         return 1 if self.replaces is None else self.replaces.generation + 1
 
 
-@attrs.frozen
 class Crash:
-    """Why a refresh failed: a word, what is known of the source's error in a few scalars, and how long to leave it alone."""
+    """
+    Why a refresh failed.
 
-    reason: str
-    detail: str | None = None
-    status: int | None = None
-    code: str | None = None
-    retry_after: float = 0.0
-    error: Exception | None = attrs.field(default=None, repr=False)
+    Args:
+        reason: One word.
+        detail: What is known of the source's error, in words.
+        status: Its status, if it had one.
+        code: Its error code, likewise.
+        retry_after: Seconds to leave the source alone.
+        error: The error itself.
+    """
+
+    __slots__ = ("code", "detail", "error", "reason", "retry_after", "status")
+
+    def __init__(  # noqa: PLR0917 - in the order in which they are told
+        self,
+        reason: str,
+        detail: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
+        retry_after: float = 0.0,
+        error: Exception | None = None,
+    ) -> None:
+        self.reason = reason
+        self.detail = detail
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+        self.error = error
+
+    def kept(self, retry_after: float, error: Exception | None) -> Crash:
+        """The same, with another rest and error."""
+        return Crash(self.reason, self.detail, self.status, self.code, retry_after, error)
 
 
-@attrs.frozen
-class Use:
+class Use(Record):
     """Go on with this token; *renew* is a flight to start in the background, where its expiry is near."""
 
-    held: Held
-    renew: Flight | None = None
+    __slots__ = ("held", "renew")
+
+    def __init__(self, held: Held, renew: Flight | None = None) -> None:
+        self.held = held
+        self.renew = renew
 
 
-@attrs.frozen
-class Join:
+class Join(Record):
     """Wait for the flight that is under way."""
 
-    flight: Flight
+    __slots__ = ("flight",)
+
+    def __init__(self, flight: Flight) -> None:
+        self.flight = flight
 
 
-@attrs.frozen
-class Lead:
+class Lead(Record):
     """Start this flight, and wait for it like everyone else."""
 
-    flight: Flight
+    __slots__ = ("flight",)
+
+    def __init__(self, flight: Flight) -> None:
+        self.flight = flight
 
 
-@attrs.frozen
-class Refuse:
+class Refuse(Record):
     """No refresh for now; *crash* is the failure that still cools down, None if the token itself is what does not help."""
 
-    crash: Crash | None
-    retry_after: float
+    __slots__ = ("crash", "retry_after")
+
+    def __init__(self, crash: Crash | None, retry_after: float) -> None:
+        self.crash = crash
+        self.retry_after = retry_after
 
 
 Decision: TypeAlias = Use | Join | Lead | Refuse
 
 
-@attrs.define(eq=False)
 class Credential:
     """
     The machine.
@@ -129,20 +178,25 @@ class Credential:
         early: Seconds ahead of a known expiry at which to renew; at most half the token's life.
         cooldown: Seconds of rest after a flight that failed, or whose token never worked.
         per_minute: The most flights that may start in any minute.
+
+    Attributes:
         held: The token, if there is one yet.
         flight: The refresh under way, if there is one.
     """
 
-    lease: float
-    early: float
-    cooldown: float
-    per_minute: int
-    held: Held | None = None
-    flight: Flight | None = None
-    _crash: Crash | None = None
-    _rests_until: float = -math.inf
-    _since: float = -math.inf
-    _flown: deque[float] = attrs.field(default=attrs.Factory(lambda self: deque(maxlen=self.per_minute), takes_self=True))
+    __slots__ = ("_crash", "_flown", "_rests_until", "_since", "cooldown", "early", "flight", "held", "lease", "per_minute")
+
+    def __init__(self, lease: float, early: float, cooldown: float, per_minute: int) -> None:
+        self.lease = lease
+        self.early = early
+        self.cooldown = cooldown
+        self.per_minute = per_minute
+        self.held: Held | None = None
+        self.flight: Flight | None = None
+        self._crash: Crash | None = None
+        self._rests_until = -math.inf
+        self._since = -math.inf
+        self._flown: deque[float] = deque(maxlen=per_minute)
 
     def ask(self, now: float, stale: int | None = None) -> Decision:
         """
@@ -211,17 +265,17 @@ class Credential:
         """Note that *flight* failed; everyone rests for the cooldown, or for as long as the source's own hint says, at most an hour."""
         flight.done = True
         rest = max(self.cooldown, min(crash.retry_after, _LONGEST_REST))
-        flight.crash = attrs.evolve(crash, retry_after=rest)
+        flight.crash = crash.kept(rest, crash.error)
         if self.flight is flight:
             self.flight = None
             # The error itself is for those who wait now; kept for longer it would keep its frames alive.
-            self._crash = attrs.evolve(flight.crash, error=None)
+            self._crash = crash.kept(rest, None)
             self._rests_until = now + rest
         return flight.crash
 
     def _start(self, now: float, *, early: bool) -> Flight:
         self._flown.append(now)
-        self.flight = Flight(self.held, now + self.lease, early)
+        self.flight = Flight(self.held, now + self.lease, early=early)
         return self.flight
 
     def _rest(self, now: float) -> Refuse | None:
