@@ -61,7 +61,7 @@ def _with_a_function(instance: Using, attribute: attrs.Attribute[Any], value: ob
 _optional = attrs.validators.optional
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Using:
     """
     The settings of a view, as `Engine.using` documents them.
@@ -74,8 +74,8 @@ class Using:
 
     deadline: float | None = attrs.field(validator=_optional(settings.positive))
     attempts: int | None = attrs.field(validator=_optional(settings.count))
-    key: str | None = attrs.field(repr=False, validator=_optional(_header_value))
-    key_from: tuple[object, ...] | None = attrs.field(repr=False, converter=_listed, validator=_optional(_data))
+    key: str | None = attrs.field(validator=_optional(_header_value))
+    key_from: tuple[object, ...] | None = attrs.field(converter=_listed, validator=_optional(_data))
     method: str | None = attrs.field(converter=_capitals, validator=_optional(_verb))
     repeatable: bool | None = attrs.field(validator=_optional(settings.flag))
     operation: str | None = attrs.field(validator=_optional(_name))
