@@ -60,5 +60,5 @@ def load(file: str | pathlib.Path) -> Result:
     """What `Result.save` wrote."""
     data: dict[str, Any] = json.loads(pathlib.Path(file).read_text(encoding="utf-8"))
     figures = [Figure(**figure) for figure in data["figures"]]
-    curves = [Curve(**{**curve, "points": [(x, y) for x, y in curve["points"]]}) for curve in data["curves"]]
+    curves = [Curve(points=[(x, y) for x, y in curve.pop("points")], **curve) for curve in data["curves"]]
     return Result(figures, curves, data["machine"], data["versions"], data["rounds"], data["taken"])

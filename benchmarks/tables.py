@@ -10,7 +10,6 @@ A table stands in a page between two comments, which name it:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.figures import Figure
@@ -19,7 +18,8 @@ __all__ = ["aims", "by_group", "number", "rewritten", "table", "tables"]
 
 _DIGITS = {"W": 1, "loops": 1, "x": 3, "ms": 1, "µs": 1, "KiB": 2}
 _QUARTILES = ("low", "high")
-_PLACE = r"(?<=<!-- table: {} -->\n).*?(?=<!-- end of table -->)"
+_SAME_UNIT = (*_QUARTILES, "suspending")  # others beside a figure say theirs in their names
+_START, _END = "<!-- table: {} -->\n", "<!-- end of table -->"
 
 
 def number(value: float, unit: str = "") -> str:
@@ -61,10 +61,14 @@ def table(title: str, figures: Sequence[Figure]) -> str:
         if with_aims:
             cells.append("" if figure.aim is None else f"{figure.aim:g}")
         if with_quartiles:
-            cells.append(" to ".join(number(figure.beside[name], figure.unit) for name in _QUARTILES) if "low" in figure.beside else "")
-        cells += [number(figure.beside[name]) if name in figure.beside else "" for name in extra]
+            cells.append(" to ".join(_beside(figure, name) for name in _QUARTILES) if "low" in figure.beside else "")
+        cells += [_beside(figure, name) for name in extra]
         lines.append(_line(cells))
     return "\n".join(lines)
+
+
+def _beside(figure: Figure, name: str) -> str:
+    return number(figure.beside[name], figure.unit if name in _SAME_UNIT else "") if name in figure.beside else ""
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -97,11 +101,15 @@ def rewritten(page: str, blocks: Mapping[str, str]) -> str:
         blocks: What goes where, by the name of the place.
 
     Raises:
-        ValueError: If the page has no such place, or has it twice.
+        ValueError: If the page has no such place, has it twice, or does not say where it ends.
     """
     for name, block in blocks.items():
-        parts = re.split(_PLACE.format(re.escape(name)), page, flags=re.DOTALL)
-        if len(parts) != 2:
-            raise ValueError(f"the page has {len(parts) - 1} places <!-- table: {name} --> where it should have one")
-        page = f"{parts[0]}\n{block}\n\n{parts[1]}"
+        start = _START.format(name)
+        if page.count(start) != 1:
+            raise ValueError(f"the page has {page.count(start)} places {start.rstrip()} where it should have one")
+        before, _, rest = page.partition(start)
+        _, end, after = rest.partition(_END)
+        if not end:
+            raise ValueError(f"the page has no {_END} after {start.rstrip()}")
+        page = f"{before}{start}\n{block}\n\n{end}{after}"
     return page
