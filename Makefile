@@ -63,9 +63,12 @@ pictures:  ## draw docs/demo.svg anew, from the demo
 	@tools/setup demo
 	@exec $(PY) docs/capture.py
 
-bench:  ## what the happy path costs, beside tenacity, stamina and nopanic
-	@tools/setup dev
-	@exec $(PY) -m benchmarks.happy_path $(ARGS)
+# What `make bench` does where ARGS does not say otherwise.
+FOUND := --json benchmarks/results.json --svg benchmarks/results.svg --readme
+
+bench:  ## what it costs, beside nine other libraries: renews benchmarks/ (with ARGS="--check": says what misses its aim)
+	@tools/setup bench
+	@exec $(PY) -m benchmarks $(or $(strip $(ARGS)),$(FOUND))
 
 clean:  ## remove the environments and what tools left behind
 	rm -rf .venv .venv-* .venv*.lock .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .coverage build dist

@@ -42,7 +42,7 @@ from resilience.events import Event
 
 __all__ = ["LIBRARIES", "ROUNDS", "figures", "main"]
 
-ROUNDS = 61
+ROUNDS = 101
 TURN = 0.001  # seconds
 LIBRARIES = ("resilience-engine", "anyio", "attrs", "structlog", *peers.DISTRIBUTIONS)
 
