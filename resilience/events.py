@@ -7,7 +7,8 @@ bodies, messages, keys or tokens.  `name` and `level` belong to the class, so th
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NoReturn, dataclass_transform
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn, TypeVar, dataclass_transform
 
 __all__ = [
     "AttemptFailed",
@@ -30,6 +31,12 @@ __all__ = [
     "TokenRefreshFailed",
     "TokenRefreshed",
 ]
+
+E = TypeVar("E", bound="Event")
+
+
+_make = object.__new__
+_keep: Callable[[object, str, object], None] = object.__setattr__
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
@@ -55,7 +62,7 @@ class _Record:
         if not self._needed <= said.keys() <= self._known:
             missing, unknown = sorted(self._needed - said.keys()), sorted(said.keys() - self._known)
             raise TypeError(f"{type(self).__name__}: missing {missing}, unknown {unknown}")
-        self.__dict__.update(said)
+        _keep(self, "__dict__", said)
 
     def asdict(self) -> dict[str, Any]:
         """The fields and what they say, in order."""
@@ -117,6 +124,21 @@ class _Judged(Event):
     code: str | None = None
     error: str | None = None
     phase: str | None = None
+
+
+def told(kind: type[E], said: dict[str, Any]) -> E:
+    """
+    An event of *kind*, unchecked.
+
+    Made by calling its class an event costs 1.5 us, most of it for passing its fields by name and checking the names; this costs 0.2.
+
+    Args:
+        kind: The event's class.
+        said: All fields of it but those that have a default, and no others.  The event keeps this very dict.
+    """
+    event = _make(kind)
+    _keep(event, "__dict__", said)
+    return event
 
 
 class CallSucceeded(Event):

@@ -57,7 +57,7 @@ class _LogQuiet(Quiet):
 quiet: Quiet = _LogQuiet()
 """The state of the process's own log."""
 
-_sink: Callable[[str, str, dict[str, Any]], None] | None = None
+_sink: Callable[[Event], None] | None = None
 _render = structlog.processors.KeyValueRenderer(key_order=["event"])
 _stdlib = logging.getLogger("resilience")
 
@@ -67,7 +67,7 @@ def emit(event: Event) -> None:
     global _sink  # noqa: PLW0603 - the one process-wide choice
     if _sink is None:
         _sink = _chosen()
-    _sink(event.level, event.name, fields(event))
+    _sink(event)
 
 
 def complain(event: Event) -> None:
@@ -79,9 +79,13 @@ def complain(event: Event) -> None:
 
 def fields(event: Event) -> dict[str, Any]:
     """The event's fields as they are logged: seconds to the microsecond, and without those that say nothing."""
-    return {
-        name: round(value, 6) if type(value) is float else value for name in event.fields if (value := getattr(event, name)) is not None
-    }
+    told = event.__dict__
+    said: dict[str, Any] = {}
+    for name in event.fields:
+        value = told[name] if name in told else getattr(event, name)
+        if value is not None:
+            said[name] = round(value, 6) if type(value) is float else value
+    return said
 
 
 def refresh() -> None:
@@ -99,19 +103,19 @@ def _structlog_takes_debug() -> bool:
         return True
 
 
-def _chosen() -> Callable[[str, str, dict[str, Any]], None]:
+def _chosen() -> Callable[[Event], None]:
     if structlog.is_configured():
         logger = structlog.get_logger("resilience").bind()
 
-        def through_structlog(level: str, name: str, said: dict[str, Any]) -> None:
-            getattr(logger, level)(name, **said)
+        def through_structlog(event: Event) -> None:
+            getattr(logger, event.level)(event.name, **fields(event))
 
         return through_structlog
 
-    def through_stdlib(level: str, name: str, said: dict[str, Any]) -> None:
-        number = _LEVELS[level]
+    def through_stdlib(event: Event) -> None:
+        number = _LEVELS[event.level]
         if _stdlib.isEnabledFor(number):
             # As an argument, not as the format: percent signs and braces in a field stay what they are.
-            _stdlib.log(number, "%s", _render(None, level, {"event": name, **said}))
+            _stdlib.log(number, "%s", _render(None, event.level, {"event": event.name, **fields(event)}))
 
     return through_stdlib

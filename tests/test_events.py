@@ -40,7 +40,26 @@ def test_an_event_prints_as_it_is_written() -> None:
     assert f"CallSucceeded({said})" == repr(CallSucceeded(**ABOUT))
 
 
-@pytest.mark.parametrize("kind", [getattr(events, name) for name in events.__all__ if name != "Event"])
+KINDS = [getattr(events, name) for name in events.__all__ if name != "Event"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_event_that_was_told_is_the_one_that_its_class_makes(kind: type[Event]) -> None:
+    facts: dict[str, Any] = {**ABOUT, **{name: "x" for name in kind.fields if name not in ABOUT}}
+    event = events.told(kind, dict(facts))
+
+    assert kind(**facts) == event
+    assert repr(kind(**facts)) == repr(event)
+    assert type(event) is kind
+    with pytest.raises(AttributeError, match="engine: an event cannot be changed"):
+        event.engine = "other"  # type: ignore[misc]
+
+
+def test_what_is_not_told_of_an_event_has_its_default() -> None:
+    assert CallSucceeded(**ABOUT) == events.told(CallSucceeded, dict(ABOUT))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_field_of_an_event_can_be_changed(kind: type[Event]) -> None:
     """Those without fields of their own are plain subclasses, and frozen all the same."""
     facts: dict[str, Any] = {name: "x" for name in kind.fields if name not in ABOUT}
