@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -27,7 +27,7 @@ from resilience.policy import Handler
 from resilience.reading.shape import READERS, read, response_status
 from resilience.repeating import sealed_behind
 
-__all__ = ["advance", "bind", "bind_stream", "empty_frames"]
+__all__ = ["advance", "bind", "bind_limited", "bind_stream", "empty_frames", "plain_types", "raised", "returned"]
 
 T = TypeVar("T")
 
@@ -37,13 +37,13 @@ _CUT: Any = object()  # stands for the value of what was cut
 
 def bind(rules: Rules, env: Env) -> Handler[Any]:
     """The handler that every policy of an engine is wrapped around."""
-    now, cutoff, cancel_count = env.now, env.cutoff, env.cancel_count
-    # None for the types that are known to be no responses, which is all that has to be known of most values.
-    readers = READERS if rules.by_result is None else {}
+    limited = bind_limited(rules, env)
+    readers = plain_types(rules)
 
-    async def attempt(call: Call[Any]) -> Any:
-        if call.bounded:
-            return await bounded(call)
+    def attempt(call: Call[Any]) -> Awaitable[Any]:
+        return limited(call) if call.bounded else unlimited(call)
+
+    async def unlimited(call: Call[Any]) -> Any:
         call.attempt += 1
         brought = None
         try:
@@ -51,38 +51,50 @@ def bind(rules: Rules, env: Env) -> Handler[Any]:
             brought = call.fn(*call.args, **call.kwargs) if call.kwargs else call.fn(*call.args)  # type: ignore[misc]  # gone only when the call has ended
             value = await brought
         except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
-            if type(error) is TypeError:
-                refuse_misuse(call.fn, call.operation, error, brought)
-            return _raised(call, error, rules, env)
+            return raised(call, error, brought)
         try:
             if readers[type(value)] is None:
                 return value
         except (KeyError, TypeError):  # met for the first time, or without a hash
             pass
-        return _returned(call, value, rules, env)
+        return returned(call, value)
 
-    async def bounded(call: Call[Any]) -> Any:
+    return attempt
+
+
+def plain_types(rules: Rules) -> Mapping[type, object]:
+    """None for the types that are known to be no responses, which is all that has to be known of most values."""
+    return READERS if rules.by_result is None else {}
+
+
+def bind_limited(rules: Rules, env: Env) -> Handler[Any]:
+    """The handler of an attempt whose time is limited."""
+    now, cutoff, readers = env.now, env.cutoff, plain_types(rules)
+
+    async def limited(call: Call[Any]) -> Any:
         left = call.ends - now()
         if left <= 0:
             return out_of_time(call, "before")
-        since = cancel_count()
         call.attempt += 1
         brought, value = None, _CUT
-        scope = cutoff(min(left, call.cutoff))
+        scope = cutoff(left if left < call.cutoff else call.cutoff)  # noqa: FURB136 - a call of `min` costs more
         try:
             with scope:
-                brought = call.fn(*call.args, **call.kwargs)  # type: ignore[misc]  # gone only when the call has ended
+                brought = call.fn(*call.args, **call.kwargs) if call.kwargs else call.fn(*call.args)  # type: ignore[misc]  # gone only when the call has ended
                 value = await brought
         except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
-            if was_cut(scope, since):
+            if was_cut(scope, call.cancels):
                 _caught(call, error)
                 return _cut(call, left, error)
-            if type(error) is TypeError:
-                refuse_misuse(call.fn, call.operation, error, brought)
-            return _raised(call, error, rules, env)
-        return _cut(call, left, None) if value is _CUT else _returned(call, value, rules, env)
+            return raised(call, error, brought)
+        try:
+            if readers[type(value)] is None:
+                return value
+        except (KeyError, TypeError):
+            pass
+        return _cut(call, left, None) if value is _CUT else returned(call, value)
 
-    return attempt
+    return limited
 
 
 def bind_stream(rules: Rules, env: Env) -> Handler[Any]:  # noqa: ARG001 - the shape of `bind`
@@ -131,7 +143,7 @@ async def _item(call: Call[Any], flow: Flow, limit: float, bring: Callable[[], A
         if scope is not None and was_cut(scope, since):
             _caught(call, error)
             return _late(call, where, error) if left <= limit else _overdue(call, limit, error)
-        return _raised(call, error, rules, env)
+        return raised(call, error)
     except GeneratorExit:
         raise  # thrown away by whoever awaits it: there is nobody to wait
     except BaseException as error:
@@ -182,14 +194,19 @@ def _caught(call: Call[Any], error: Exception) -> None:
     call.caught = error.__traceback__
 
 
-def _raised(call: Call[Any], error: Exception, rules: Rules, env: Env) -> Failure:
+def raised(call: Call[Any], error: Exception, brought: object = None) -> Failure:
+    """The failure of an attempt that raised *error*, out of *brought* if it came as far as that."""
+    if type(error) is TypeError:
+        refuse_misuse(call.fn, call.operation, error, brought)
     _caught(call, error)
-    signal = read(error, wall=env.wall())
-    return _noted(call, Failure(rules.classify(signal), signal, error), env)
+    plan = call.plan
+    signal = read(error, wall=plan.env.wall())
+    return _noted(call, Failure(plan.rules.classify(signal), signal, error), plan.env)
 
 
-def _returned(call: Call[T], value: T, rules: Rules, env: Env) -> T | Failure:
+def returned(call: Call[T], value: T) -> T | Failure:
     """*value*, or the failure that it stands for."""
+    rules, env = call.plan.rules, call.plan.env
     signal = None if rules.by_result is None else _read_by(rules.by_result, call, value)
     if signal is None:
         status = response_status(value)
@@ -248,6 +265,7 @@ def _noted(call: Call[Any], failure: Failure, env: Env) -> Failure:
         env.now() - call.started,
         None if call.flow is None else call.flow.count,
     )
+    call.eventful = True
     call.tries += (row,)
     inside = sealed_behind(call, failure)
     # What an engine further in tried is told by its own rows; this one has not tried anything beside them.

@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 
+_NEVER = math.inf
+
+
 # Cutoffs
 
 
@@ -79,12 +82,10 @@ def cutoff(seconds: float, *, shield: bool = False) -> Cutoff:
         RuntimeError: Entered a second time.
         ValueError: Entered, and *seconds* is not a number.
     """
-    if not shield and 0.0 < seconds < math.inf:
+    if 0.0 < seconds < _NEVER and not shield:
         task = _present_task()
         if task is not None:
-            made = (_shared or _first_shared())(seconds, task)
-            if made is not None:
-                return made
+            return _limited(seconds, task)
     return _Cutoff(seconds, shield=shield)
 
 
@@ -93,19 +94,20 @@ def lateness(seconds: float) -> float:
     return max(0.01, seconds / 100)
 
 
-_shared: Callable[[float, asyncio.Task[Any]], Cutoff | None] | None = None
-
-
-def _first_shared() -> Callable[[float, asyncio.Task[Any]], Cutoff | None]:
-    global _shared  # noqa: PLW0603 - a late import
+def _first_limited(seconds: float, task: asyncio.Task[Any]) -> Cutoff:
+    global _limited  # noqa: PLW0603 - a late import
     from resilience import timers  # noqa: PLC0415 - it loads asyncio
 
-    _shared = timers.SharedCutoff if timers.usable else _never_shared
-    return _shared
+    _limited = timers.shared_cutoff if timers.usable else _alone_limited
+    return _limited(seconds, task)
 
 
-def _never_shared(seconds: float, task: asyncio.Task[Any]) -> None:
+def _alone_limited(seconds: float, task: asyncio.Task[Any]) -> Cutoff:  # noqa: ARG001 - as `timers.shared_cutoff` is called
     """What there is with an anyio that `resilience.timers` does not know."""
+    return _Cutoff(seconds, shield=False)
+
+
+_limited: Callable[[float, asyncio.Task[Any]], Cutoff] = _first_limited
 
 
 class _Cutoff:

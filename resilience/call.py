@@ -20,6 +20,7 @@ import attrs
 from resilience import log
 from resilience.callables import operation_name
 from resilience.classify import Rules
+from resilience.decide.breaker import Circuit, Closed
 from resilience.decide.credentials import Held
 from resilience.env import Env
 from resilience.errors import DeadlineExceeded, ResilienceError
@@ -57,6 +58,9 @@ class Plan:
         nested: What the engine was found inside of, or around, and has said so.
         prepare: An adapter's way to put on each call what it knows of the request.
         translate: An adapter's way to put an error of ours into its client's family, just before it is raised.
+        seconds: From the start of each call to its end, where policies and view fix that from the beginning; else infinite.
+        cutoff: Seconds that an attempt may take, likewise.
+        keys: What gives idempotency keys, likewise.
     """
 
     engine: str
@@ -75,6 +79,9 @@ class Plan:
     nested: set[str] = attrs.field(factory=set[str])
     prepare: Callable[[Call[Any]], None] | None = None
     translate: Callable[[Call[Any], ResilienceError], ResilienceError] | None = None
+    seconds: float = _NEVER
+    cutoff: float = _NEVER
+    keys: Keys | None = None
 
 
 class Keys(Protocol):
@@ -134,25 +141,27 @@ class Call(Generic[T]):
         "__weakref__",
         "args",
         "attempt",
-        "bounded",
         "cancels",
+        "circuit",
         "credential",
         "cutoff",
         "ends",
+        "era",
+        "eventful",
         "fn",
         "key_taken",
-        "keys",
         "kwargs",
         "minted",
         "parent",
         "peer",
         "plan",
-        "sealed",
         "started",
-        "tries",
     )
 
-    limit: float | None = None  # the deadline in seconds, for messages
+    limit: float | None = None  # the deadline in seconds, for messages, where it is not the plan's
+    given_keys: Keys | None = None  # the idempotency policy, where it is not the plan's
+    tries: tuple[tuple[object, ...], ...] = ()  # rows of `history.Tried`
+    sealed: tuple[Sealed, ...] = ()  # what left engines further in
     origins: frozenset[str] | None = None  # the token is for these only; None: for the first request's
     withheld: bool = False  # the latest request went to another origin, without the token
     method: str | None = None
@@ -187,15 +196,14 @@ class Call(Generic[T]):
     parent: Call[Any] | None
     started: float
     attempt: int
-    bounded: bool  # whether there is a limit to the time an attempt may take: one of the next two
+    eventful: bool  # whether more is to be done at its end than to forget it
     ends: float
     cutoff: float  # seconds one attempt may take
     cancels: int  # native cancellations already asked for when the call began
-    tries: tuple[tuple[object, ...], ...]  # rows of `history.Tried`
-    sealed: tuple[Sealed, ...]  # what left engines further in
     peer: Hashable
     credential: Held | None  # the token this attempt goes with
-    keys: Keys | None  # the idempotency policy, where there is one
+    circuit: Circuit  # the circuit that admitted the first attempt without a handler ...
+    era: Closed  # ... and its era then; neither is there otherwise
     key_taken: bool
     minted: tuple[str, str] | None  # the idempotency key and its source, once there is one
 
@@ -206,6 +214,16 @@ class Call(Generic[T]):
     def ended(self) -> bool:
         """Whether the call is over."""
         return self.fn is None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether there is a limit to the time that an attempt may take."""
+        return self.ends < _NEVER or self.cutoff < _NEVER
+
+    @property
+    def keys(self) -> Keys | None:
+        """The idempotency policy, where there is one."""
+        return self.given_keys or self.plan.keys
 
     @property
     def engine(self) -> str:
@@ -260,21 +278,27 @@ class Call(Generic[T]):
         Raises:
             LookupError: The engine has no `IdempotencyKey` policy.
         """
-        key = self.peek_key()
-        self.key_taken = True
-        if self.started >= self.plan.env.quiet.until and self.minted is not None and not self.key_told:
+        minted = self.minted
+        if minted is None:
+            minted = self._mint()
+        if not self.key_taken:
+            self.key_taken = True
+        if self.started >= self.plan.env.quiet.until and not self.key_told:
             self.key_told = True
-            self.say(KeyTaken, source=self.minted[1])
-        return key
+            self.say(KeyTaken, source=minted[1])
+        return minted[0]
 
     def peek_key(self) -> str:
         """The key without taking it: for deriving the keys of calls further in."""
-        if self.minted is None:
-            if self.keys is None:
-                msg = f"{self.operation}: engine {self.engine!r} has no IdempotencyKey policy to take a key from"
-                raise LookupError(msg)
-            self.minted = self.keys.mint(self)
-        return self.minted[0]
+        return (self.minted or self._mint())[0]
+
+    def _mint(self) -> tuple[str, str]:
+        keys = self.plan.keys or self.given_keys
+        if keys is None:
+            msg = f"{self.operation}: engine {self.engine!r} has no IdempotencyKey policy to take a key from"
+            raise LookupError(msg)
+        self.minted = minted = keys.mint(self)
+        return minted
 
     def adopt_key(self, key: str) -> None:
         """Count as keyed by *key*, which the caller has put on the request without us."""
@@ -292,7 +316,7 @@ class Call(Generic[T]):
         self.minted, self.key_told = earlier.minted, earlier.key_told
         self.key_taken = earlier.key_taken
         self.started = earlier.started
-        self.end_by(earlier.ends, earlier.limit)
+        self.end_by(earlier.ends, time_limit(earlier))
         self.attempt = earlier.attempt
         self.renewals = earlier.renewals + 1
         self.repeats = earlier.repeats
@@ -316,14 +340,16 @@ class Call(Generic[T]):
     def end_by(self, ends: float, limit: float | None) -> None:
         """Let the call's time be up at *ends*, which is *limit* seconds from its start, unless it already is up before."""
         if ends < self.ends:
+            if not self.bounded:
+                self.cancels = self.plan.env.cancel_count()
             self.ends = ends
             self.limit = limit
-            self.bounded = True
 
     def cut_after(self, seconds: float) -> None:
         """Let no attempt take longer than so many seconds."""
+        if not self.bounded:
+            self.cancels = self.plan.env.cancel_count()
         self.cutoff = min(self.cutoff, seconds)
-        self.bounded = True
 
     def nest(self, *, outer: str, inner: str | None = None) -> None:
         """Say that one has retries of its own that the other does not know of, once a pair."""
@@ -387,13 +413,11 @@ def begin(plan: Plan, fn: Callable[..., Awaitable[T]], args: tuple[Any, ...], kw
     call.kwargs = kwargs
     call.parent = None
     call.started = started
-    call.attempt = 0
-    call.bounded = False
-    call.ends = call.cutoff = _NEVER
-    call.cancels = 0
-    call.tries = call.sealed = ()
-    call.peer = call.credential = call.keys = call.minted = None
-    call.key_taken = False
+    call.ends = started + plan.seconds
+    call.cutoff = plan.cutoff
+    call.attempt = call.cancels = 0
+    call.peer = call.credential = call.minted = None
+    call.key_taken = call.eventful = False
     return call
 
 
@@ -440,7 +464,7 @@ def out_of_time(call: Call[Any], where: str, cause: Exception | None = None) -> 
     previous = call.previous
     error = DeadlineExceeded(
         operation=call.operation,
-        seconds=call.limit,
+        seconds=time_limit(call),
         attempts=call.attempt,
         status=None if previous is None else previous.signal.status,
         code=None if previous is None else previous.signal.code,
@@ -450,6 +474,12 @@ def out_of_time(call: Call[Any], where: str, cause: Exception | None = None) -> 
     call.final = "deadline"
     phase = Phase.UNKNOWN if where in {"attempt", "streaming"} else Phase.NOT_SENT
     return Failure(_OUT_OF_TIME, Signal(phase=phase, raised=DeadlineExceeded), error)
+
+
+def time_limit(call: Call[Any]) -> float | None:
+    """The deadline in seconds."""
+    seconds = call.plan.seconds
+    return call.limit if call.limit is not None or seconds == _NEVER else seconds
 
 
 async def _close(failure: Failure) -> None:
@@ -486,8 +516,10 @@ def current() -> Call[Any]:
     Raises:
         LookupError: No engine is running a call here.
     """
-    call = running()
-    if call is None:
-        msg = "no engine is running a call here"
-        raise LookupError(msg)
-    return call
+    call = get_running()
+    while call is not None:
+        if call.fn is not None:
+            return call
+        call = call.parent
+    msg = "no engine is running a call here"
+    raise LookupError(msg)

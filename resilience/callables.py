@@ -6,11 +6,14 @@ import contextlib
 import functools
 import inspect
 import itertools
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-__all__ = ["mentions", "operation_name", "refuse_misuse", "refuse_sync", "refuse_unstreamable", "yields"]
+__all__ = ["coroutine_function", "mentions", "operation_name", "refuse_misuse", "refuse_sync", "refuse_unstreamable", "yields"]
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _MOST = 512  # things that are looked at
 
@@ -21,6 +24,21 @@ def operation_name(fn: object) -> str:
         fn = fn.func
     name = getattr(fn, "__qualname__", None)
     return name if isinstance(name, str) else type(fn).__qualname__
+
+
+if sys.version_info >= (3, 12):
+    coroutine_function = inspect.markcoroutinefunction
+else:
+
+    def coroutine_function(fn: F) -> F:
+        """
+        Have everybody see a function that returns a coroutine as the coroutine function that it stands for.
+
+        Written as one it would cost a coroutine more, each time.  From 3.12 on there is a mark for that; before, who asks looks at the flag.
+        """
+        code = fn.__code__
+        fn.__code__ = code.replace(co_flags=code.co_flags | inspect.CO_COROUTINE)
+        return fn
 
 
 def mentions(fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], text: str) -> bool:

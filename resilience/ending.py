@@ -6,14 +6,14 @@ import math
 from typing import Any
 
 from resilience import attempt, repeating
-from resilience.call import Call, Sealed
+from resilience.call import Call, Sealed, time_limit
 from resilience.errors import Rejected, ResilienceError
 from resilience.events import CallFailedFast, CallRecovered, CallSucceeded, RetryGaveUp
 from resilience.history import keep_history
 from resilience.log import Quiet
 from resilience.outcome import Action, Failure
 
-__all__ = ["NO_KWARGS", "failed", "over", "settle_in", "succeeded"]
+__all__ = ["NO_KWARGS", "ended_well", "failed", "over", "settle_in"]
 
 NO_KWARGS: dict[str, Any] = {}
 
@@ -23,17 +23,16 @@ def settle_in(call: Call[Any], outer: Call[Any] | None) -> None:
     plan = call.plan
     if outer is not None:
         call.parent = outer
+        call.eventful = True
         if outer.ends < math.inf:
-            call.end_by(outer.ends, outer.limit)
-    if plan.deadline is not None:
-        call.end_by(call.started + plan.deadline, plan.deadline)
+            call.end_by(outer.ends, time_limit(outer))
     if plan.prepare is not None:
         plan.prepare(call)
     if outer is not None and outer.plan.nested is not plan.nested:
         call.nest(outer=outer.engine)  # now that the call has its name; an engine inside itself is nobody's mistake
 
 
-def succeeded(call: Call[Any], quiet: Quiet) -> None:
+def ended_well(call: Call[Any], quiet: Quiet) -> None:
     """Say so where it is of interest, and forget what led there."""
     if call.tries:
         call.say(CallRecovered)
@@ -71,6 +70,7 @@ def failed(call: Call[Any], failure: Failure) -> Exception | None:
         # Not on the error itself: the same one may be raised again by a later call, which has every right to be repeated.  That the
         # attempts are used up decides nothing, for the repeats are shared; that a rule allows no more does.
         decided = "" if call.final is None or call.final == "delivered" or (call.final == "attempts" and not call.capped) else call.final
+        call.parent.eventful = True
         call.parent.sealed = (*call.parent.sealed[-15:], Sealed(came, call.parent.attempt, decided, call.past))
     over(call, acted=any(row[6] == "unknown" for row in call.tries), failure=failure)
     return error

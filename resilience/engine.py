@@ -11,17 +11,16 @@ from typing import Any, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 import attrs
 
 from resilience import attempt, review
-from resilience.call import Plan, begin, get_running, out_of_time, set_running
-from resilience.callables import operation_name, refuse_sync, yields
+from resilience.call import Plan
+from resilience.callables import coroutine_function, operation_name, refuse_sync, yields
 from resilience.classify import Rules
 from resilience.dialects import http
-from resilience.ending import NO_KWARGS, failed, over, settle_in, succeeded
 from resilience.env import Env
 from resilience.flow import Progress
-from resilience.outcome import Failure
 from resilience.policies.idempotency import IdempotencyKey
 from resilience.policies.retry import Retry
-from resilience.policy import Handler, Policy
+from resilience.policy import FastPath, Handler, Policy
+from resilience.runner import runner
 from resilience.stream import Stream, Streaming
 from resilience.using import Using
 
@@ -62,7 +61,7 @@ class Engine:
         >>> bots = await engine.call(client.get, "/api/v1/bots")
     """
 
-    __slots__ = ("_handler", "_plan", "_repeats", "_run", "_streaming", "env", "policies", "rules")
+    __slots__ = ("_handler", "_path", "_plan", "_repeats", "_run", "_streaming", "env", "policies", "rules")
 
     def __init__(
         self, policies: Sequence[Policy] = (), *, rules: Rules = http.RULES, name: str | None = None, env: Env | None = None
@@ -76,10 +75,15 @@ class Engine:
         retry = next((policy for policy in self.policies if isinstance(policy, Retry)), None)
         self._plan = Plan(engine=name or rules.name, env=self.env, rules=rules, attempts=None if retry is None else retry.attempts)
         handler: Handler[Any] = attempt.bind(rules, self.env)
+        path: FastPath | None = FastPath()
         for policy in reversed(self.policies):
+            bind_fast = getattr(policy, "bind_fast", None)
+            path = None if path is None or bind_fast is None else bind_fast(path, handler, self.env)
             handler = policy.bind(handler, self.env)
         self._handler = handler
+        self._path = path
         self._repeats = any(getattr(policy, "repeats", False) for policy in self.policies)
+        self._plan = self._fixed(self._plan)
         self._run = self._runner()
         self._streaming: Streaming | None = None
 
@@ -157,10 +161,14 @@ class Engine:
 
     def _wrapped(self, fn: Callable[..., Awaitable[T]]) -> Callable[..., Coroutine[Any, Any, T]]:
         refuse_sync(fn)
-        run = self._run
+        run: Any = self._runner()
+        # Coroutines have the name of the function that made them: in warnings, in tasks and in their stacks it is to be the user's.
+        run.__qualname__ = operation_name(fn)
+        run.__name__ = run.__qualname__.rpartition(".")[2]
 
-        async def wrapper(*args: Any, **kwargs: Any) -> T:
-            return await run(fn, args, kwargs)
+        @coroutine_function
+        def wrapper(*args: Any, **kwargs: Any) -> Coroutine[Any, Any, T]:
+            return run(fn, args, kwargs)  # type: ignore[no-any-return]  # the coroutine of fn's value
 
         return wrapper
 
@@ -235,7 +243,7 @@ class Engine:
         view = object.__new__(type(self))
         for slot in Engine.__slots__:
             setattr(view, slot, getattr(self, slot))
-        view._plan = attrs.evolve(self._plan, **changes)
+        view._plan = view._fixed(attrs.evolve(self._plan, **changes))
         view._run = view._runner()
         view._streaming = None
         return view
@@ -256,6 +264,14 @@ class Engine:
         lines.extend(f"doubtful: {doubt}" for doubt in review.doubts(self.policies))
         return "\n".join(lines)
 
+    def _fixed(self, plan: Plan) -> Plan:
+        """*plan* with what its calls have from their beginning: of their view, and of policies that need no handler for it."""
+        path = self._path or FastPath()
+        plan.seconds = path.deadline if plan.deadline is None else min(plan.deadline, path.deadline)
+        plan.cutoff = path.cutoff
+        plan.keys = path.keys
+        return plan
+
     def _own(self, setting: str, kind: type[T]) -> T:
         for policy in self.policies:
             if isinstance(policy, kind):
@@ -273,48 +289,7 @@ class Engine:
         return self._streaming
 
     def _runner(self) -> Callable[[Callable[..., Awaitable[T]], tuple[Any, ...], dict[str, Any]], Coroutine[Any, Any, T]]:
-        """
-        The way that each call of this view takes.  What is the same for all of them is looked up here, once.
-
-        It knows nothing of the view itself: a view that is made for one call must not be left to the garbage collector.
-        """
-        plan, handler, repeats = self._plan, self._handler, self._repeats
-        now, cancel_count, quiet = self.env.now, self.env.cancel_count, self.env.quiet
-        plain = plan.deadline is None and plan.prepare is None
-
-        async def run(fn: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:
-            call = begin(plan, fn, args, kwargs, now())
-            if repeats:
-                call.cancels = cancel_count()
-            outer = get_running()
-            while outer is not None and outer.fn is None:
-                outer = outer.parent
-            if outer is not None or not plain:
-                settle_in(call, outer)
-            set_running(call)
-            try:
-                outcome = out_of_time(call, "before") if call.bounded and call.ends <= call.started else await handler(call)
-            except BaseException:
-                over(call, acted=call.attempt > 0)
-                raise
-            if type(outcome) is Failure:
-                error = failed(call, outcome)
-                if error is None:
-                    return outcome.value  # type: ignore[return-value]  # a failing response is what fn returned
-                del outcome
-                try:
-                    raise error
-                finally:
-                    # The error's traceback holds this frame; the frame must not hold the error.
-                    del error
-            if call.tries or call.started >= quiet.until or call.parent is not None or call.sealed:
-                succeeded(call, quiet)
-            call.fn = None
-            call.args = ()
-            call.kwargs = NO_KWARGS
-            return outcome  # type: ignore[no-any-return]  # the handler's value is fn's
-
-        return run
+        return runner(self._plan, self._handler, self._path, repeats=self._repeats)
 
 
 def _checked_policies(policies: Sequence[Policy]) -> tuple[Policy, ...]:

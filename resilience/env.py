@@ -29,7 +29,7 @@ def _heard_by(env: Env) -> Quiet:
 
 _POOL = 64  # pieces of randomness that are fetched at a time: asking the system for one costs as much as the rest of a call
 _PIECE = 16  # bytes
-_pool: list[bytes] = []
+_pool: list[str] = []
 
 
 def _unique(size: int) -> str:
@@ -39,10 +39,9 @@ def _unique(size: int) -> str:
     try:
         piece = _pool.pop()  # one step, whatever other threads do
     except IndexError:
-        fetched = os.urandom(_POOL * _PIECE)
-        piece = fetched[:_PIECE]
-        _pool.extend(fetched[start : start + _PIECE] for start in range(_PIECE, len(fetched), _PIECE))
-    return piece[:size].hex()
+        piece, *more = os.urandom(_POOL * _PIECE).hex(" ", _PIECE).split()
+        _pool.extend(more)
+    return piece if size == _PIECE else piece[: 2 * size]
 
 
 if hasattr(os, "register_at_fork"):

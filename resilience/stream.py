@@ -24,7 +24,7 @@ from resilience import attempt
 from resilience.backend import current_loop
 from resilience.call import Call, Plan, begin, gave_up, get_running, out_of_time, running, set_running
 from resilience.callables import refuse_unstreamable
-from resilience.ending import failed, over, settle_in, succeeded
+from resilience.ending import ended_well, failed, over, settle_in
 from resilience.errors import Rejected
 from resilience.flow import END, Flow
 from resilience.outcome import Action, Failure
@@ -54,7 +54,6 @@ class Streaming:
         plan = self.plan
         call: Call[Any] = begin(plan, fn, args, kwargs, plan.env.now())
         call.flow = Flow(plan.resume, keep=plan.keep_items)
-        call.bounded = True  # its attempts have a way of their own
         settle_in(call, running())
         return call
 
@@ -321,5 +320,5 @@ def _settled(call: Call[Any], flow: Flow, healthy: bool | None) -> None:
         flow.end(healthy)
     finally:
         if healthy:
-            succeeded(call, call.plan.env.quiet)
+            ended_well(call, call.plan.env.quiet)
         over(call, acted=not healthy and call.attempt > 0)

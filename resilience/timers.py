@@ -45,7 +45,7 @@ from weakref import WeakKeyDictionary, ref
 
 from anyio._backends import _asyncio as backend
 
-__all__ = ["SharedCutoff", "usable"]
+__all__ = ["shared_cutoff", "usable"]
 
 _TICK: Final = 0.01  # seconds
 _PER_SECOND: Final = 100.0
@@ -79,25 +79,72 @@ usable: Final = _checked()
 """Whether there can be shared cutoffs with the anyio that is installed."""
 
 
-class _Wheel:
-    """What is to come in one event loop."""
+class _Slot:
+    """
+    All that is filed under one tick, as a ring that begins and ends here.
 
-    __slots__ = ("__weakref__", "_due", "_handle", "_heap", "loop", "slots")
+    Attributes:
+        after: The first entry; the slot itself while there is none.
+        before: The last one, likewise.
+    """
+
+    __slots__ = ("after", "before")
+
+    def __init__(self) -> None:
+        self.after: Any = self
+        self.before: Any = self
+
+    def emptied(self) -> list[SharedCutoff]:
+        """What was filed here, the oldest first, and no longer is."""
+        entries: list[SharedCutoff] = []
+        link = self.after
+        self.after = self.before = None  # or they would hold each other for ever
+        while link is not self:
+            entries.append(link)
+            link, entries[-1].before, entries[-1].after = link.after, None, None
+        return entries
+
+
+class _Wheel:
+    """
+    What is to come in one event loop.
+
+    Attributes:
+        loop: The loop.
+        latest: The slot that something was filed under last, which is right for all ...
+        low: ... that is due later than this, in seconds of the clock, ...
+        high: ... and not later than this, ...
+        least: ... and at least so many seconds long.
+    """
+
+    __slots__ = ("__weakref__", "_due", "_handle", "_heap", "_slots", "high", "latest", "least", "loop", "low")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.slots: dict[int, dict[SharedCutoff, None]] = {}
+        self._slots: dict[int, _Slot] = {}
         self._heap: list[int] = []  # the ticks that have a slot, the next first
         self._handle: asyncio.TimerHandle | None = None
         self._due = math.inf  # the tick that the timer is set for
+        self._forget()
 
-    def slot(self, tick: int) -> dict[SharedCutoff, None]:
-        """A new slot for *tick*."""
-        slot: dict[SharedCutoff, None] = {}
-        self.slots[tick] = slot
-        heappush(self._heap, tick)
-        if tick < self._due:
-            self._set(tick)
+    def _forget(self) -> None:
+        self.latest: _Slot | None = None
+        self.low, self.high, self.least = math.inf, -math.inf, math.inf
+
+    def slot(self, due: float, seconds: float) -> _Slot:
+        """Where to file what is *seconds* long, and *due* at a time of the clock."""
+        tick, coarse, self.least = int(due * _PER_SECOND) + 1, 1, 0.0
+        if seconds >= 2.0:  # noqa: PLR2004 - from here on a hundredth of it is two ticks, or four, or eight ...
+            coarse = 1 << (int(seconds).bit_length() - 1)
+            tick = -(-tick // coarse) * coarse
+            self.least = float(coarse)
+        slot = self._slots.get(tick)
+        if slot is None:
+            self._slots[tick] = slot = _Slot()
+            heappush(self._heap, tick)
+            if tick < self._due:
+                self._set(tick)
+        self.latest, self.low, self.high = slot, (tick - coarse) * _TICK, tick * _TICK
         return slot
 
     def _set(self, tick: int) -> None:
@@ -109,13 +156,11 @@ class _Wheel:
     def _turn(self) -> None:
         """Let all be due whose tick has come, and set the timer for what is next."""
         self._handle, self._due = None, math.inf
+        self._forget()
         now = _now()
-        heap = self._heap
-        while heap and (heap[0] * _TICK <= now or not self.slots[heap[0]]):
-            slot = self.slots.pop(heappop(heap))
-            entries = [*slot]
-            slot.clear()  # or it and its entries would hold each other
-            for entry in entries:
+        heap, slots = self._heap, self._slots
+        while heap and (heap[0] * _TICK <= now or slots[heap[0]].after is slots[heap[0]]):
+            for entry in slots.pop(heappop(heap)).emptied():
                 entry.become()
         if heap:
             self._set(heap[0])
@@ -135,22 +180,33 @@ def _wheel_of(loop: asyncio.AbstractEventLoop) -> _Wheel:
     return wheel
 
 
-class SharedCutoff:
+def shared_cutoff(seconds: float, task: asyncio.Task[Any]) -> SharedCutoff:
     """
-    A cutoff as `resilience.backend.Cutoff` describes it.
+    A cutoff that shares the timer of its loop.
+
+    It is a function because up to CPython 3.12 an `__init__` is called from outside the interpreter's loop, for the price of a coroutine.
 
     Args:
         seconds: From entry; finite, > 0.
         task: The task that runs.
     """
+    cutoff = SharedCutoff()
+    cutoff._seconds = seconds
+    cutoff._task = task
+    cutoff._scope = None
+    return cutoff
 
-    __slots__ = ("_cancelling", "_outer", "_scope", "_seconds", "_serial", "_slot", "_task")
 
-    def __init__(self, seconds: float, task: asyncio.Task[Any]) -> None:
-        self._seconds = seconds
-        self._task = task
-        self._scope: Any = None
-        self._slot: dict[SharedCutoff, None] | None = None
+class SharedCutoff:
+    """A cutoff as `resilience.backend.Cutoff` describes it."""
+
+    __slots__ = ("_cancelling", "_outer", "_scope", "_seconds", "_serial", "_task", "after", "before")
+
+    _seconds: float  # below 0 once it was entered
+    _task: asyncio.Task[Any] | None
+    _scope: Any  # the real one, once it is due
+    before: Any  # its neighbours in the slot, while it is filed
+    after: Any
 
     @property
     def cancel_called(self) -> bool:
@@ -163,9 +219,10 @@ class SharedCutoff:
         return self._scope is not None and cast("bool", self._scope.cancelled_caught)
 
     def __enter__(self) -> Self:
-        if self._slot is not None:
-            raise RuntimeError("a cutoff is good for one `with` block; ask for a new one")
         task, seconds = self._task, self._seconds
+        if seconds < 0.0:
+            raise RuntimeError("a cutoff is good for one `with` block; ask for a new one")
+        assert task is not None  # noqa: S101 - until it is left
         loop = task.get_loop()
         try:
             wheel = _thread.wheel
@@ -173,15 +230,12 @@ class SharedCutoff:
                 wheel = _wheel_of(loop)
         except AttributeError:
             wheel = _wheel_of(loop)
-        tick = int((_now() + seconds) * _PER_SECOND) + 1
-        if seconds >= 2.0:  # noqa: PLR2004 - from here on a hundredth of it is two ticks, or four, or eight ...
-            coarse = 1 << (int(seconds).bit_length() - 1)
-            tick = -(-tick // coarse) * coarse
-        slot = wheel.slots.get(tick)
-        if slot is None:
-            slot = wheel.slot(tick)
-        self._slot = slot
-        slot[self] = None
+        due = _now() + seconds
+        slot = wheel.latest if wheel.low < due <= wheel.high and seconds >= wheel.least else wheel.slot(due, seconds)
+        self._seconds = -1.0
+        last = slot.before
+        self.before, self.after = last, slot
+        last.after = slot.before = self
         state = _states.data.get(ref(task))
         self._outer = None if state is None else state.cancel_scope
         self._cancelling = task.cancelling()
@@ -191,16 +245,19 @@ class SharedCutoff:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None, /) -> bool:
         scope = self._scope
         if scope is None:
-            assert self._slot is not None  # noqa: S101 - `with` enters first
-            del self._slot[self]
+            before, after = self.before, self.after
+            before.after, after.before = after, before
+            self.before = self.after = self._task = None  # a cancelled task holds its error, and that the frame that holds this
             return False
         _filed.pop(scope, None)
+        self._task = None
         return cast("bool", scope.__exit__(kind, error, traceback))
 
     def become(self) -> None:
         """Put a real scope in this one's place, and cancel it.  Called by the loop, between the steps of its tasks."""
         # ruff: noqa: SLF001 - see `_NEEDED`
         task = self._task
+        assert task is not None  # noqa: S101 - until it is left
         self._scope = scope = _Scope()
         _filed[scope] = self._serial
         state = _states.get(task)

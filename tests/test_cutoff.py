@@ -17,7 +17,7 @@ import pytest
 from resilience import backend
 from resilience.backend import Cutoff, cancel_count, cancellation_pending, was_cut
 from resilience.testing import World
-from resilience.timers import SharedCutoff
+from resilience.timers import SharedCutoff, shared_cutoff
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ class Stage:
             return self.world.env.cutoff(seconds)
         task = backend._asyncio_task()
         if self.kind == "shared" and task is not None and seconds < math.inf:
-            shared = SharedCutoff(3600.0, task)
+            shared = shared_cutoff(3600.0, task)
             self.world.at(self.world.now + seconds, partial(come_due, shared))
             return shared
         scope = backend.cutoff(math.inf)
@@ -89,8 +89,10 @@ def expire(scope: Any) -> None:
 
 def come_due(shared: SharedCutoff) -> None:
     """What the timer of a shared one does."""
-    slot = shared._slot
-    if slot is not None and slot.pop(shared, True) is None:
+    after = getattr(shared, "after", None)
+    if after is not None:
+        before = shared.before
+        before.after, after.before, shared.before, shared.after = after, before, None, None
         shared.become()
 
 

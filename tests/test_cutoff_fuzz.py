@@ -24,7 +24,7 @@ import pytest
 
 from resilience import backend
 from resilience.testing import World
-from resilience.timers import SharedCutoff
+from resilience.timers import shared_cutoff
 
 DEPTH = 4
 TELLINGS = 20
@@ -82,7 +82,7 @@ class Teller:
         if self.shared:
             task = backend._asyncio_task()
             assert task is not None
-            made = SharedCutoff(3600.0, task)
+            made = shared_cutoff(3600.0, task)
             self.world.at(self.world.now + at, partial(_come_due, made))
         else:
             made = backend._Cutoff(float("inf"), shield=False)
@@ -221,8 +221,10 @@ def _expire(made: Any) -> None:
 
 
 def _come_due(made: Any) -> None:
-    slot = made._slot
-    if slot is not None and slot.pop(made, True) is None:
+    after = getattr(made, "after", None)
+    if after is not None:
+        before = made.before
+        before.after, after.before, made.before, made.after = after, before, None, None
         made.become()
 
 

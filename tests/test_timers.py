@@ -8,7 +8,7 @@ import math
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import attrs
@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from resilience import backend, timers
 from resilience.timers import SharedCutoff
+
+C = TypeVar("C", bound=SharedCutoff)
 
 LOOPS = [False, True]
 
@@ -62,9 +64,16 @@ def filed(loop: Loop, seconds: float) -> tuple[Any, list[str]]:
             due.append("due")
             self._scope = _Closed()
 
-    cutoff: Any = Watched(seconds, Task(loop))  # type: ignore[arg-type]
+    cutoff: Any = made(Watched, seconds, Task(loop))
     cutoff.__enter__()
     return cutoff, due
+
+
+def made(kind: type[C], seconds: float, task: Any) -> C:
+    """What `shared_cutoff` makes, of another kind."""
+    cutoff = kind()
+    cutoff._seconds, cutoff._task, cutoff._scope = seconds, task, None
+    return cutoff
 
 
 class _Closed:
@@ -111,7 +120,7 @@ def test_no_timer_is_set_while_nobody_is_in_a_cutoff(clock: list[float]) -> None
     loop.turn()
 
     assert 1 == len(loop.set_for)
-    assert {} == timers._wheels[loop].slots  # type: ignore[index]
+    assert {} == timers._wheels[loop]._slots  # type: ignore[index]
 
 
 def test_what_is_over_leaves_nothing_behind(clock: list[float]) -> None:
@@ -121,10 +130,10 @@ def test_what_is_over_leaves_nothing_behind(clock: list[float]) -> None:
         cutoff, _ = filed(loop, 3600.0)
         cutoff.__exit__(None, None, None)
         clock[0] += 60.0
-    slots = timers._wheels[loop].slots  # type: ignore[index]
+    slots = timers._wheels[loop]._slots  # type: ignore[index]
 
     assert 100 >= len(slots)
-    assert not any(slots.values())
+    assert not any(slot.after is not slot for slot in slots.values())
 
 
 @pytest.mark.parametrize("uvloop", LOOPS)
@@ -137,7 +146,7 @@ def test_one_whose_time_was_up_is_not_left_to_the_garbage_collector(uvloop: bool
     async def struck() -> weakref.ref[Watched]:
         task = asyncio.current_task()
         assert task is not None
-        with (scope := Watched(0.01, task)):
+        with (scope := made(Watched, 0.01, task)):
             await asyncio.sleep(60)
         assert scope.cancelled_caught
         return weakref.ref(scope)
@@ -180,7 +189,7 @@ def test_on_trio_it_is_one_from_the_first() -> None:
 
 def test_with_an_anyio_that_keeps_its_scopes_otherwise_there_are_real_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timers, "usable", False)
-    monkeypatch.setattr(backend, "_shared", None)
+    monkeypatch.setattr(backend, "_limited", backend._first_limited)
 
     async def main() -> tuple[bool, bool]:
         with backend.cutoff(0.01) as cutoff:

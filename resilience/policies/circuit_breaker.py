@@ -21,7 +21,7 @@ from resilience.errors import CircuitOpen
 from resilience.events import BreakerClosed, BreakerHalfOpened, BreakerOpened, BreakerRejected
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
 from resilience.policies.guard import Vote, guard, guard_stream, health
-from resilience.policy import Handler
+from resilience.policy import FastPath, Handler
 
 __all__ = ["CircuitBreaker"]
 
@@ -178,6 +178,44 @@ class CircuitBreaker:
             return outcome
 
         return breaking
+
+    def bind_fast(self, path: FastPath, inner: Handler[Any], env: Env) -> FastPath | None:  # noqa: ARG002 - the shape of Policy
+        """Admit the first attempt while the circuit is closed and no success can trip it."""
+        if self.slow_after is not None or path.succeeded is not None:
+            return None  # every attempt must be known while it is out; or another breaker has its place on the call
+        vote: Vote = functools.partial(health, throttling=self.throttling)
+        gate = _Gate(self._circuits, self._lock, self.key, env)
+        key, kept, further_in, mend = self.key, self._circuits.kept, path.admits, path.failed
+
+        def admits(call: Call[Any]) -> bool:
+            try:
+                circuit = kept[call.peer if key is None else key(call)]
+            except KeyError:
+                return False
+            era = circuit.closed
+            if era is None or era.suspect or call.started >= era.window.ends:
+                return False
+            circuit.used = True
+            call.circuit, call.era = circuit, era
+            return further_in is None or further_in(call)
+
+        def succeeded(call: Call[Any]) -> None:
+            era = call.era
+            next(era.window.successes)
+            if era.suspect:  # somebody else's attempt has failed in the meantime
+                gate.succeeded(call, call.circuit, era)
+
+        async def failed(call: Call[Any], failure: Failure) -> Any:
+            outcome = failure if mend is None else await mend(call, failure)
+            if type(outcome) is Failure:
+                healthy = vote(outcome)
+                if healthy is not None:
+                    gate.settle(call, (call.circuit, call.era, None), healthy, outcome)
+            else:
+                succeeded(call)
+            return outcome
+
+        return attrs.evolve(path, admits=admits, succeeded=succeeded, failed=failed)
 
     def bind_stream(self, inner: Handler[T], env: Env) -> Handler[T]:
         """Ask before each attempt to open a stream, and count how the stream ended; slow is what is slow to its first item."""

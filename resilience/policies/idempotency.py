@@ -20,7 +20,7 @@ from resilience.call import Call, Keys
 from resilience.env import Env
 from resilience.events import KeyReused
 from resilience.outcome import Failure
-from resilience.policy import Handler
+from resilience.policy import FastPath, Handler
 
 __all__ = ["IdempotencyKey", "checked_key", "derived_key"]
 
@@ -136,14 +136,24 @@ class IdempotencyKey:
         keys = cast("Keys", self)  # which it plainly is, but for checkers that know fields by what converts them
 
         def keyed(call: Call[T]) -> Awaitable[T | Failure]:
-            call.keys = keys
+            if call.keys is not keys:
+                call.given_keys = keys
             return inner(call)
 
         return keyed
 
+    def bind_fast(self, path: FastPath, inner: Handler[Any], env: Env) -> FastPath:  # noqa: ARG002 - the shape of Policy
+        """Let calls take a key from their beginning."""
+        return attrs.evolve(path, keys=cast("Keys", self))
+
     def mint(self, call: Call[Any]) -> tuple[str, str]:
         """The key of *call*, and where it is from."""
-        return _key(call) or (call.plan.env.unique(16), "minted")
+        plan = call.plan
+        if call.parent is not None or plan.key is not None or plan.key_from is not None:
+            found = _key(call)
+            if found is not None:
+                return found
+        return plan.env.unique(16), "minted"
 
 
 def _key(call: Call[Any]) -> tuple[str, str] | None:

@@ -24,7 +24,7 @@ from resilience.env import Env
 from resilience.errors import RefreshFailed, Rejected
 from resilience.events import TokenJoined, TokenRefreshed, TokenRefreshFailed
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
-from resilience.policy import Handler
+from resilience.policy import FastPath, Handler
 from resilience.reading.shape import read
 
 __all__ = ["RefreshToken", "Token"]
@@ -157,16 +157,42 @@ class RefreshToken:
             call.credential = held
             if origins is not None:
                 call.origins = origins
-            outcome: T | Failure = await inner(call)
-            if type(outcome) is not Failure:
-                held.worked = True
-                return outcome
-            if outcome.verdict.action is not Action.REFRESH_TOKEN:
-                held.worked = held.worked or _accepted(outcome)
-                return outcome
-            return await self._repair(call, outcome, held, inner, env)
+            return await self._settled(call, await inner(call), held, inner, env)
 
         return refreshing
+
+    def bind_fast(self, path: FastPath, inner: Handler[Any], env: Env) -> FastPath | None:
+        """Give the first attempt its token, if that is known to be good."""
+        if path.deadline < math.inf:
+            return None  # written inside, it does not bound the wait for a login: the call must not have it from its beginning
+        credential, origins, further_in, mend = self._credential, self.origins, path.admits, path.failed
+
+        def admits(call: Call[Any]) -> bool:
+            held = credential.held
+            if held is None or not held.worked or credential.flight is not None or call.started >= held.renew_at:
+                return False
+            call.credential = held
+            if origins is not None:
+                call.origins = origins
+            return further_in is None or further_in(call)
+
+        async def failed(call: Call[Any], failure: Failure) -> Any:
+            held = call.credential
+            assert held is not None  # noqa: S101 - it was admitted with one
+            outcome = failure if mend is None else await mend(call, failure)
+            return await self._settled(call, outcome, held, inner, env)
+
+        return attrs.evolve(path, admits=admits, failed=failed)
+
+    async def _settled(self, call: Call[T], outcome: T | Failure, held: Held, inner: Handler[T], env: Env) -> T | Failure:
+        """What becomes of the *outcome* of an attempt that went with *held*."""
+        if type(outcome) is not Failure:
+            held.worked = True
+            return outcome
+        if outcome.verdict.action is not Action.REFRESH_TOKEN:
+            held.worked = held.worked or _accepted(outcome)
+            return outcome
+        return await self._repair(call, outcome, held, inner, env)
 
     async def _ready(self, call: Call[Any], env: Env) -> Held | Failure | None:
         """The token to begin with; None inside our own refresh, which goes without."""
@@ -272,10 +298,12 @@ class RefreshToken:
     def _launch(self, flight: Flight, call: Call[Any], env: Env) -> None:
         call.operation  # noqa: B018 - named now: the call may be over, and its function dropped, when the flight lands
 
+        held = [flight]  # its crash holds an error, whose traceback holds the frame below, which is to hold nothing by then
+
         async def fly() -> None:
             forget_running()
             _renewing.set((*_renewing.get(), self._credential))
-            await self._fly(flight, call, env)
+            await self._fly(held.pop(), call, env)
 
         env.detach(fly)
 

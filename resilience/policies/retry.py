@@ -17,7 +17,7 @@ from resilience.env import Env
 from resilience.errors import Rejected
 from resilience.events import RetryScheduled
 from resilience.outcome import Action, Failure, Phase
-from resilience.policy import Handler
+from resilience.policy import FastPath, Handler
 
 __all__ = ["Retry"]
 
@@ -76,6 +76,16 @@ class Retry:
             return repeated
 
         return retrying
+
+    def bind_fast(self, path: FastPath, inner: Handler[Any], env: Env) -> FastPath:
+        """Do nothing about a first attempt that succeeds."""
+        further_in = path.failed
+
+        async def failed(call: Call[Any], failure: Failure) -> Any:
+            outcome = failure if further_in is None else await further_in(call, failure)
+            return await self._repeat(call, outcome, inner, env)
+
+        return attrs.evolve(path, failed=failed)
 
     def bind_stream(self, inner: Handler[Any], env: Env) -> Handler[Any]:
         """Repeat *inner* until it has a first item, and again where a stream is to go on that broke after it."""

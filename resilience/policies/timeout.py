@@ -11,7 +11,7 @@ from resilience import settings
 from resilience.call import Call
 from resilience.env import Env
 from resilience.outcome import Failure
-from resilience.policy import Handler
+from resilience.policy import FastPath, Handler
 
 __all__ = ["AttemptTimeout", "Deadline", "StreamTimeout"]
 
@@ -44,6 +44,10 @@ class Deadline:
 
         return limited
 
+    def bind_fast(self, path: FastPath, inner: Handler[Any], env: Env) -> FastPath:  # noqa: ARG002 - the shape of Policy
+        """Have the end on the call from its beginning."""
+        return attrs.evolve(path, deadline=min(path.deadline, self.seconds))
+
 
 @attrs.frozen
 class AttemptTimeout:
@@ -70,6 +74,10 @@ class AttemptTimeout:
             return inner(call)
 
         return limited
+
+    def bind_fast(self, path: FastPath, inner: Handler[Any], env: Env) -> FastPath:  # noqa: ARG002 - the shape of Policy
+        """Have the limit on the call from its beginning."""
+        return attrs.evolve(path, cutoff=min(path.cutoff, self.seconds))
 
 
 def _either(instance: StreamTimeout, attribute: attrs.Attribute[Any], value: float | None) -> None:
@@ -100,6 +108,10 @@ class StreamTimeout:
     def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:  # noqa: ARG002 - the shape of Policy
         """Leave calls that are no streams as they are."""
         return inner
+
+    def bind_fast(self, path: FastPath, inner: Handler[Any], env: Env) -> FastPath:  # noqa: ARG002 - the shape of Policy
+        """Leave calls that are no streams as they are."""
+        return path
 
     def bind_stream(self, inner: Handler[Any], env: Env) -> Handler[Any]:  # noqa: ARG002 - the shape of Policy
         """Write the limits on the stream's account."""
