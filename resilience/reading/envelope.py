@@ -256,5 +256,7 @@ def _message(fields: Any) -> str | None:
 def clip(text: object) -> str | None:
     """*text* if it is text and not blank: its first 500 characters, fit to be printed anywhere."""
     clipped = text[: 2 * _CLIP].strip()[:_CLIP] if is_text(text) else ""
+    if clipped.isascii():
+        return clipped or None
     # Half a surrogate pair, as JSON may hold, cannot be encoded by whoever shows the message.
     return clipped.encode("utf-8", "replace").decode("utf-8") or None

@@ -25,6 +25,7 @@ __all__ = [
     "word",
 ]
 
+_NO_MAPPINGS = frozenset({type(None), str, bytes, int, list, tuple})  # asked first, since asking an abstract class takes time
 _LONGEST = 128  # characters of a code; peers' codes are names, and names are short
 
 
@@ -38,8 +39,11 @@ def attribute(holder: object, name: str) -> Any:
 
 def is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
     """Whether *value* really is a mapping, and does not only say so."""
+    kind = type(value)
+    if kind is dict:
+        return True
     try:
-        return issubclass(type(value), Mapping)
+        return kind not in _NO_MAPPINGS and issubclass(kind, Mapping)
     except TypeError:  # a class without a hash, which abstract classes cannot look up
         return False
 

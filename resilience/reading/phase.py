@@ -21,9 +21,10 @@ from typing import Final
 
 from resilience.errors import RefreshFailed, Rejected, ResilienceError
 from resilience.outcome import Phase
-from resilience.reading.peek import attribute, is_error, is_group, names
+from resilience.reading.kinds import Kind, kind_of
+from resilience.reading.peek import attribute, is_error, is_group
 
-__all__ = ["STEPS", "leaves_of", "phase_of", "worst"]
+__all__ = ["STEPS", "keeps_causes", "leaves_of", "listed", "phase_of", "worst"]
 
 STEPS: Final = 16
 """How far a chain of causes is followed; a cycle ends there too."""
@@ -70,6 +71,11 @@ _REFUSED = frozenset(
 )
 # An error in the middle of an answer that began as a success.  The 400 is botocore's own; the peer sends no status there.
 _UNKNOWN = frozenset({"botocore.EventStreamError"})
+_LISTED: Final[dict[str, Phase]] = {
+    **dict.fromkeys(_NOT_SENT, Phase.NOT_SENT),
+    **dict.fromkeys(_REFUSED, Phase.REFUSED),
+    **dict.fromkeys(_UNKNOWN, Phase.UNKNOWN),
+}
 # These keep what happened in an attribute or argument: urllib.error.URLError.reason, urllib3's MaxRetryError.reason, requests' args[0].
 _WRAPPERS = frozenset({"urllib", "urllib3", "requests"})
 # Client errors that may come in the middle of the work.  408: to RFC 9110 the request did not arrive in time, but Bedrock ("processing time
@@ -136,16 +142,16 @@ def leaves_of(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseExceptio
 
 
 def _by_class(error: BaseException) -> Phase | None:
-    if isinstance(error, ResilienceError):
-        return _of_ours(error)
-    for name in names(type(error)):
-        if name in _NOT_SENT:
-            return Phase.NOT_SENT
-        if name in _REFUSED:
-            return Phase.REFUSED
-        if name in _UNKNOWN:
-            return Phase.UNKNOWN
-    return None
+    return _of_ours(error) if isinstance(error, ResilienceError) else listed(kind_of(type(error)))
+
+
+def listed(known: Kind) -> Phase | None:
+    """How far an attempt got that ended in an exception of this class, as far as its names tell, or those of its bases."""
+    try:
+        return known.phase
+    except AttributeError:
+        known.phase = next((_LISTED[name] for name in known.names if name in _LISTED), None)
+        return known.phase
 
 
 def _of_ours(error: ResilienceError) -> Phase:
@@ -157,8 +163,13 @@ def _of_ours(error: ResilienceError) -> Phase:
 
 
 def _cause(error: BaseException) -> BaseException | None:
-    if any(name.partition(".")[0] in _WRAPPERS for name in names(type(error))):
+    if keeps_causes(kind_of(type(error))):
         for held in (attribute(error, "reason"), *error.args[:1]):
             if is_error(held):
                 return held
     return error.__cause__
+
+
+def keeps_causes(known: Kind) -> bool:
+    """Whether exceptions of this class may keep what caused them in a place of their own."""
+    return any(name.partition(".")[0] in _WRAPPERS for name in known.names)

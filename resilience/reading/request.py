@@ -5,20 +5,23 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from resilience.reading.headers import header, is_headers
+from resilience.reading.kinds import asked_of, kind_of
 from resilience.reading.peek import attribute, is_error, is_group, is_list, is_text
 from resilience.reading.phase import STEPS, leaves_of
 from resilience.reading.responses import reader_of
 
-__all__ = ["RequestFacts", "request_meant", "request_of"]
+__all__ = ["HOLDERS", "RequestFacts", "request_meant", "request_of"]
 
 # Compiled when first needed, which is after a failure.
 _METHOD = r"[A-Za-z]+(?:[-_][A-Za-z]+)*"
 _PATH = r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?(/[^?#]*)?"
+HOLDERS: Final = frozenset({"response", "history", "request", "request_info"})
+"""The attributes of an exception that may lead to its request."""
 _LONGEST = 8192  # characters of a URL
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _VERBS = _HARMLESS | {"POST", "PUT", "PATCH", "DELETE"}
@@ -53,14 +56,19 @@ def request_of(outcome: object) -> RequestFacts | None:
     """
     if not is_error(outcome):
         return None if reader_of(type(outcome)) is None else _facts(outcome)
-    found: list[RequestFacts] = []
     error: BaseException | None = outcome
     for _ in range(STEPS):
-        if error is None or found:
+        if error is None:
             break
-        found = [facts for one in (leaves_of(error) if is_group(error) else (error,)) if (facts := _facts(one)) is not None]
+        if is_group(error):
+            found = [facts for leaf in leaves_of(error) if (facts := _facts_of(leaf)) is not None]
+            facts = next((facts for facts in found if facts.method not in _HARMLESS), found[0] if found else None)
+        else:
+            facts = _facts_of(error)
+        if facts is not None:
+            return facts
         error = error.__cause__
-    return next((facts for facts in found if facts.method not in _HARMLESS), found[0] if found else None)
+    return None
 
 
 def request_meant(fn: Any, args: tuple[object, ...], kwargs: Mapping[str, Any]) -> RequestFacts | None:
@@ -87,14 +95,19 @@ def request_meant(fn: Any, args: tuple[object, ...], kwargs: Mapping[str, Any]) 
     return RequestFacts(named.upper(), _path(url) if is_text(url) else None, headers if is_headers(headers) else None)
 
 
+def _facts_of(error: BaseException) -> RequestFacts | None:
+    return None if asked_of(error, kind_of(type(error))).isdisjoint(HOLDERS) else _facts(error)
+
+
 def _facts(holder: object) -> RequestFacts | None:
     """From the response first: only it knows whether there were redirects."""
     response = attribute(holder, "response")
-    for one in (_first_hop(response), response, _first_hop(holder), holder):
-        for name in ("request", "request_info"):
-            facts = None if one is None else _read(attribute(one, name))
-            if facts is not None:
-                return facts
+    for one in (response, holder):
+        for met in (_first_hop(one), one):
+            for name in () if met is None else ("request", "request_info"):
+                facts = _read(attribute(met, name))
+                if facts is not None:
+                    return facts
     return None
 
 
@@ -106,7 +119,7 @@ def _first_hop(response: object) -> object:
 
 def _read(request: object) -> RequestFacts | None:
     method = attribute(request, "method")
-    if not is_text(method) or re.fullmatch(_METHOD, method) is None:
+    if not (type(method) is str and method in _VERBS) and not (is_text(method) and re.fullmatch(_METHOD, method)):
         return None
     headers = attribute(request, "headers")
     return RequestFacts(method.upper(), _path(attribute(request, "url")), headers if is_headers(headers) else None)

@@ -11,19 +11,20 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 import attrs
 
 from resilience.errors import ResilienceError
-from resilience.outcome import Phase, Signal
+from resilience.outcome import Phase, Signal, new_signal
 from resilience.reading.envelope import Envelope, clip, parsed, read_envelope
 from resilience.reading.headers import header, is_headers
 from resilience.reading.hints import retry_after, sane_seconds, should_retry
-from resilience.reading.native import read_native
+from resilience.reading.kinds import Kind, asked_of, kind_of
+from resilience.reading.native import NATIVE, read_native
 from resilience.reading.peek import attribute, is_error, is_group, is_list, is_mapping, item, names, plain_int, status_of, word
-from resilience.reading.phase import leaves_of, phase_of, worst
+from resilience.reading.phase import keeps_causes, leaves_of, listed, phase_of, worst
 from resilience.reading.request import RequestFacts, request_of
 from resilience.reading.responses import READERS, Reader, first_sight, loaded_body, reader_of, response_status
 
@@ -59,6 +60,9 @@ _HOPS = 64  # more than any client follows
 _REDIRECTED_ELSEWHERE = range(300, 304)  # 300 to 303: the next request may be a GET for what this one did
 # Their ``code`` warns that it is deprecated, and says nothing that another attribute does not.
 _DEPRECATED_CODE = frozenset({"aiohttp.ClientResponseError", "websockets.ConnectionClosed"})
+# All whose names say more than how far an attempt got.
+_BY_NAME = frozenset({*NATIVE, *_WRAPPERS, *_UNPARSED, *_DEPRECATED_CODE})
+_NOTHING = Envelope()
 
 
 def read(outcome: object, *, wall: float = math.nan, body: object = None) -> Signal:
@@ -78,9 +82,9 @@ def read(outcome: object, *, wall: float = math.nan, body: object = None) -> Sig
         only one.  An exception that carries neither status nor code nor kind has its class's
         name for a code, or that of its ``errno`` where the class is plain `OSError`.  Never raises.
     """
-    if is_group(outcome):
-        return _read_group(outcome, wall)
-    return _read_error(outcome, wall, body) if is_error(outcome) else _read_value(outcome, wall, body)
+    if not is_error(outcome):
+        return _read_value(outcome, wall, body)
+    return _read_group(outcome, wall) if is_group(outcome) else _read_error(outcome, wall, body)
 
 
 def _read_value(value: object, wall: float, body: object) -> Signal:
@@ -120,42 +124,80 @@ def _read_group(group: BaseExceptionGroup[BaseException], wall: float) -> Signal
 
 
 def _read_error(error: BaseException, wall: float, body: object) -> Signal:
-    native = read_native(error)
-    if native is not None:
-        code = native.code or (_class_name(error) if native.kind is None else None)
-        return attrs.evolve(native, code=code, message=native.message or _message(error), raised=type(error))
-    response = attribute(error, "response")
-    unparsed = _is_unparsed(error)
-    code = None if unparsed or _DEPRECATED_CODE.intersection(names(type(error))) else attribute(error, "code")
-    status = _first_status(attribute(error, name) for name in _STATUSES) or _response_status(response) or status_of(code)
+    known = kind_of(type(error))
+    asked = asked_of(error, known)
+    bare = _bare(known, error)
+    if bare is not None and not asked and body is None:
+        return _read_bare(error, bare)
+    if bare is None:
+        native = read_native(error)
+        if native is not None:
+            code = native.code or (_class_name(error) if native.kind is None else None)
+            return attrs.evolve(native, code=code, message=native.message or _message(error), raised=type(error))
+    response = attribute(error, "response") if "response" in asked else None
+    unparsed = bare is None and _is_unparsed(error)
+    silent = unparsed or "code" not in asked or (bare is None and not _DEPRECATED_CODE.isdisjoint(known.names))
+    code = None if silent else attribute(error, "code")
+    status = _first_status(attribute(error, name) for name in _STATUSES if name in asked) or _response_status(response) or status_of(code)
     status = None if unparsed else status
-    headers = [held for held in (_response_headers(response), attribute(error, "headers")) if is_headers(held)]
-    bodies = _bodies(error, response, body)
-    said = _said(error, bodies, code)
-    if said.code is None:
-        said = attrs.evolve(said, code=next(filter(None, map(_code_in, headers)), None))
+    own = attribute(error, "headers") if "headers" in asked else None
+    headers = [held for held in (_response_headers(response), own) if is_headers(held)]
+    bodies = _bodies(error, asked, response, body)
+    copied = {name: attribute(error, name) for name in _COPIED if name in asked}
+    if code is not None:
+        copied["code"] = code
+    said = _said([*bodies, copied] if copied else bodies)
+    said_code = said.code or next(filter(None, map(_code_in, headers)), None)
     wrapped = None
-    if status is None and said.code is None and said.kind is None:
-        said = attrs.evolve(said, code=_class_name(error))
-        wrapped = _wrapped(error, wall)
+    if status is None and said_code is None and said.kind is None:
+        said_code = _class_name(error)
+        wrapped = _wrapped(error, wall) if bare is None else None
     phase = phase_of(status, error)
     # Not for errors of ours, whose code is that of an earlier failure; nor for another API's, to which the same word is of another meaning.
-    if said.code in REFUSALS and status in {None, 200} and not isinstance(error, ResilienceError) and any(map(_is_not_ok, bodies)):
+    if said_code in REFUSALS and status in {None, 200} and not isinstance(error, ResilienceError) and any(map(_is_not_ok, bodies)):
         phase = Phase.REFUSED
-    asked = (retry_after(held, wall=wall, status=status) for held in headers)
-    hints = (*asked, said.retry_after, sane_seconds(attribute(error, "retry_after")))
-    words = (should_retry(held) for held in headers)
-    return Signal(
-        status=status,
-        code=said.code,
-        kind=said.kind,
-        message=said.message or _message(error),
-        retry_after=_first(hints),
-        phase=after_redirects(phase, response, error),
-        should_retry=next((said_so for said_so in words if said_so is not None), None),
-        raised=type(error),
-        leaves=() if wrapped is None else (wrapped,),
+    hints = (
+        *(retry_after(held, wall=wall, status=status) for held in headers),
+        said.retry_after,
+        sane_seconds(attribute(error, "retry_after")) if "retry_after" in asked else None,
     )
+    words = (should_retry(held) for held in headers)
+    return new_signal(
+        status,
+        said_code,
+        said.kind,
+        said.message or _message(error),
+        _first(hints),
+        after_redirects(phase, response, error),
+        next((said_so for said_so in words if said_so is not None), None),
+        type(error),
+        () if wrapped is None else (wrapped,),
+    )
+
+
+def _bare(known: Kind, error: BaseException) -> Signal | None:
+    """What an exception of this class says that has no attributes, nor a message; None where its class is known by name."""
+    try:
+        return known.bare
+    except AttributeError:
+        kind = type(error)
+        special = issubclass(kind, ResilienceError) or keeps_causes(known) or not _BY_NAME.isdisjoint(known.names)
+        known.bare = None if special else Signal(code=_class_name(error), phase=listed(known) or Phase.UNKNOWN, raised=kind)
+        return known.bare
+
+
+def _read_bare(error: BaseException, bare: Signal) -> Signal:
+    """What *error* says, which has none of the attributes that are asked for."""
+    message = _message(error)
+    cause = error.__cause__
+    code, phase = bare.code, bare.phase
+    if type(error) is OSError:
+        code = _class_name(error)
+    elif message is None and cause is None:
+        return bare
+    if cause is not None and phase is Phase.UNKNOWN:
+        phase = phase_of(None, error)
+    return new_signal(None, code, None, message, None, phase, None, bare.raised, ())
 
 
 def _wrapped(error: BaseException, wall: float) -> Signal | None:
@@ -169,23 +211,24 @@ def _is_unparsed(error: BaseException) -> bool:
     return cause in names(type(error)) or (raised in names(type(error)) and cause in names(type(error.__cause__)))
 
 
-def _bodies(error: BaseException, response: object, body: object) -> tuple[object, ...]:
-    """Wherever the peer's envelope may be kept."""
-    whole = attribute(error, "details")
-    return (
+def _bodies(error: BaseException, asked: Collection[str], response: object, body: object) -> list[object]:
+    """Wherever the peer's envelope is kept."""
+    whole = attribute(error, "details") if "details" in asked else None
+    places = (
         body,
-        attribute(error, "body"),
-        attribute(error, "json_body"),  # stripe
-        loaded_body(response),
+        attribute(error, "body") if "body" in asked else None,
+        attribute(error, "json_body") if "json_body" in asked else None,  # stripe
+        None if response is None else loaded_body(response),
         response if is_mapping(response) else None,
         whole if is_mapping(whole) else None,  # google-genai
     )
+    return [place for place in places if place is not None]
 
 
-def _said(error: BaseException, bodies: Iterable[object], code: object) -> Envelope:
-    """The peer's envelope, and what it lacks from the exception's own attributes, which SDKs copy from there."""
-    found = Envelope()
-    for place in (*bodies, {name: attribute(error, name) for name in _COPIED} | {"code": code}):
+def _said(places: Iterable[object]) -> Envelope:
+    """What the peer's envelope says, and what it lacks from the places after it."""
+    found = _NOTHING
+    for place in places:
         said = read_envelope(place)
         hint = said.retry_after if found.retry_after is None else found.retry_after
         found = Envelope(found.code or said.code, found.kind or said.kind, found.message or said.message, hint)
@@ -220,6 +263,8 @@ def _first_status(values: Iterator[object]) -> int | None:
 
 def _response_status(response: object) -> int | None:
     """From a client's response, or from a dict: botocore's, or one in the manner of WSGI and ASGI."""
+    if response is None:
+        return None
     if is_mapping(response):
         metadata = item(response, "ResponseMetadata")
         botocore = item(metadata, "HTTPStatusCode") if is_mapping(metadata) else None
@@ -228,6 +273,8 @@ def _response_status(response: object) -> int | None:
 
 
 def _response_headers(response: object) -> object:
+    if response is None:
+        return None
     if is_mapping(response):
         metadata = item(response, "ResponseMetadata")
         return item(metadata, "HTTPHeaders") if is_mapping(metadata) else item(response, "headers")
@@ -253,11 +300,12 @@ def after_redirects(phase: Phase, *holders: object) -> Phase:
 
 def _class_name(error: BaseException) -> str | None:
     number = plain_int(error.errno) if type(error) is OSError else None
-    return word(errno.errorcode.get(number, "OSError") if number is not None else type(error).__name__)
+    return word(errno.errorcode.get(number, "OSError") if number is not None else attribute(type(error), "__name__"))
 
 
 def _message(error: BaseException) -> str | None:
     try:
-        return clip(str(error))
+        text = str(error)
+        return clip(text) if text else None
     except Exception:  # noqa: BLE001 - an exception's __str__ may raise anything
         return None
