@@ -40,6 +40,7 @@ ErrorKey = type[BaseException] | str
 
 _CLASSES = frozenset(f"{hundreds}xx" for hundreds in range(1, 6))
 _UNNAMED = attrs.fields(Verdict).rule.default
+_MOST = 1024  # verdicts kept: codes and classes that are made as a program goes must not pile up
 # Of the leaves of an exception group the gravest decides.
 _GRAVITY = {Action.FAIL_FAST: 0, Action.REFRESH_TOKEN: 1, Action.RETRY: 2}
 
@@ -114,7 +115,8 @@ def _names(kind: type[BaseException], family: type[BaseException] = BaseExceptio
     """The keys under which a class and its bases of one family may stand, nearest first."""
     for base in kind.__mro__:
         if issubclass(base, family):
-            yield base
+            if type(base).__hash__ is not None:  # a metaclass that compares its classes in its own way has left them without one
+                yield base
             yield from names_of(base)[:1]
 
 
@@ -166,6 +168,14 @@ def _patterns(table: Table) -> tuple[_Pattern, ...]:
             pattern = re.compile(".*".join(map(re.escape, code.split("*"))))
             found.append(((under is None, -len(code)), (pattern, under, verdict)))
     return tuple(pattern for _, pattern in sorted(found, key=lambda one: one[0]))
+
+
+_Phrase = tuple[MessageKey, int | None, str]
+
+
+def _phrases(table: Table) -> tuple[_Phrase, ...]:
+    """The keys of *table* with their parts, the most specific first: those under a status, then the longest."""
+    return tuple(sorted(((key, *_parted(key)) for key in table), key=lambda phrase: (phrase[1] is None, -len(phrase[2]))))
 
 
 def _checked_default(name: str, entry: object, *, anew: bool) -> Verdict:
@@ -223,13 +233,15 @@ class Rules:
     by_item: Reader | None = attrs.field(default=None, validator=_plain_function)
     creates_nothing: Callable[[str, str], bool] | None = attrs.field(default=None, validator=_plain_function)
     word_first: bool = attrs.field(default=False, validator=settings.flag)
-    _by_type: dict[type[BaseException], Verdict | None] = attrs.field(init=False, factory=dict[type[BaseException], "Verdict | None"])
     _patterns: tuple[_Pattern, ...] = attrs.field(init=False, default=())
+    _phrases: tuple[_Phrase, ...] = attrs.field(init=False, default=())
+    _known: dict[tuple[object, ...], Verdict] = attrs.field(init=False, factory=dict[tuple[object, ...], Verdict])
 
     def __attrs_post_init__(self) -> None:
         for field in _TABLES:
             object.__setattr__(self, field, _checked_table(self.name, field, getattr(self, field), anew=False))
         object.__setattr__(self, "_patterns", _patterns(self.by_code))
+        object.__setattr__(self, "_phrases", _phrases(self.by_message))
         object.__setattr__(self, "default", _checked_default(self.name, self.default, anew=False))
 
     def extend(
@@ -272,6 +284,24 @@ class Rules:
 
     def classify(self, signal: Signal) -> Verdict:
         """What a failure with this *signal* calls for.  Pure: equal signals meet equal verdicts."""
+        if signal.leaves:
+            return self._judge(signal)
+        message, status = signal.message, signal.status
+        phrase = None if message is None or not self._phrases else self._phrase_in(message, status)
+        # All that a verdict depends on.  To look it up anew takes one or two microseconds, and what failed once tends to fail again.
+        said = (signal.raised, status, signal.code, signal.kind, signal.should_retry, phrase)
+        try:
+            return self._known[said]
+        except KeyError:
+            verdict = self._judge(signal)
+        except TypeError:  # a class without a hash
+            return self._judge(signal)
+        if len(self._known) >= _MOST:
+            self._known.clear()
+        self._known[said] = verdict
+        return verdict
+
+    def _judge(self, signal: Signal) -> Verdict:
         if len(signal.leaves) > 1:
             return min((self.classify(leaf) for leaf in signal.leaves), key=lambda verdict: _GRAVITY[verdict.action])
         own = self._own(signal)
@@ -310,10 +340,10 @@ class Rules:
         """The entry for the code, the message or the kind."""
         code, status = signal.code, signal.status
         found = None if code is None else self.by_code.get((status, code))
-        phrase = None
-        if found is None and self.by_message and signal.message is not None:
-            under, phrase = self._by_phrase(status, signal.message.lower())
-            found = phrase if under else None
+        key = None if found is not None or signal.message is None else self._phrase_in(signal.message, status)
+        phrase = None if key is None else self.by_message[key]
+        if isinstance(key, tuple):  # under a status
+            found = phrase
         if found is None and code is not None:
             found = self.by_code.get(code) or self._by_pattern(status, code)
         if found is None:
@@ -335,26 +365,16 @@ class Rules:
         fits = (verdict for pattern, under, verdict in self._patterns if under in {None, status} and pattern.fullmatch(code))
         return next(fits, None)
 
-    def _by_phrase(self, status: int | None, message: str) -> tuple[bool, Verdict | None]:
-        """The entry whose words are in *message*, one under a status before one without, then the longest; and whether it is under one."""
-        best, found = (False, 0), None
-        for key, verdict in self.by_message.items():
-            under, words = _parted(key)
-            rank = (under is not None, len(words))
-            if under in {None, status} and rank > best and words in message:
-                best, found = rank, verdict
-        return best[0], found
+    def _phrase_in(self, message: str, status: int | None) -> MessageKey | None:
+        """The key of the entry whose words are in *message*, one under a status before one without, then the longest."""
+        lowered = message.lower()
+        for key, under, words in self._phrases:
+            if words in lowered and (under is None or under == status):
+                return key
+        return None
 
     def _by_class(self, raised: type[BaseException]) -> Verdict | None:
-        try:
-            return self._by_type[raised]
-        except KeyError:
-            pass
-        found = next((self.by_error[key] for key in _names(raised) if key in self.by_error), None)
-        if len(self._by_type) >= 1024:  # noqa: PLR2004 - bounded: classes made on the fly must not pile up here
-            self._by_type.clear()
-        self._by_type[raised] = found
-        return found
+        return next((self.by_error[key] for key in _names(raised) if key in self.by_error), None)
 
     def __repr__(self) -> str:
         tables = ((self.by_code, "codes"), (self.by_message, "messages"), (self.by_kind, "kinds"))

@@ -83,7 +83,29 @@ class TestPrecedence:
         for number in range(3000):
             assert Action.RETRY is rules.classify(Signal(raised=type(f"E{number}", (OSError,), {}))).action
 
-        assert len(rules._by_type) <= 1024
+        assert len(rules._known) <= 1024
+
+    def test_ten_thousand_codes_made_up_on_the_fly_are_not_remembered_for_ever(self) -> None:
+        rules = EMPTY.extend("acme", by_code={"E2999": retry()})
+        for number in range(3000):
+            assert ("acme: code E2999" if number == 2999 else "default") == rules.classify(Signal(code=f"E{number}")).rule
+
+        assert len(rules._known) <= 1024
+
+    def test_a_class_without_a_hash_is_known_by_its_name_and_by_its_bases(self) -> None:
+        """A metaclass that compares its classes in its own way takes their hash away."""
+
+        class Unhashed(type):
+            def __eq__(cls, other: object) -> bool:
+                return cls is other
+
+            __hash__ = None  # type: ignore[assignment]
+
+        odd = Unhashed("Odd", (ConnectionError,), {"__module__": "acme"})
+        rules = EMPTY.extend("acme", by_error={ConnectionError: retry()})
+
+        assert "acme: error ConnectionError" == rules.classify(Signal(raised=odd)).rule
+        assert "acme: error acme.Odd" == rules.extend("acme", by_error={"acme.Odd": fail_fast()}).classify(Signal(raised=odd)).rule
 
     def test_equal_signals_meet_equal_verdicts(self) -> None:
         signal = Signal(503, raised=ConnectionError)
