@@ -24,15 +24,22 @@ __all__ = ["bar", "decided_inside", "others", "phase_of", "remember", "repeatabl
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 
-def phase_of(call: Call[Any], failure: Failure) -> Phase:
+def phase_of(call: Call[Any], failure: Failure, others: int | None = None) -> Phase:
     """
     How far the attempt got, as far as *failure* can tell for all of it.
 
     A plain function that must not be repeated may have done its work before the request that was refused: of more than that one request the
     failure knows nothing; nor does it know of those that a client sent before it on its own.  An adapter's attempt is one request.
+
+    Args:
+        call: The call.
+        failure: The failure of its latest attempt.
+        others: What `others` said of it, where that is known already.
     """
-    if call.method is None and (call.plan.repeatable is False or repeats_behind(_came(failure)) is not None):
-        return Phase.UNKNOWN
+    if call.method is None:
+        alone = repeats_behind(_came(failure)) is None if others is None else not others
+        if not alone or call.plan.repeatable is False:
+            return Phase.UNKNOWN
     if call.undone:
         # What a transaction did was rolled back; what its function did beside it, only the user knows.
         if call.plan.repeatable is False:
@@ -146,6 +153,8 @@ def bar(call: Call[Any], failure: Failure) -> str | None:
 
 def decided_inside(call: Call[Any], failure: Failure) -> str | None:
     """Why an engine further in would not repeat what led to *failure*; None where none said so."""
+    if not call.sealed:
+        return None
     return next((sealed.decision for sealed in reversed(sealed_behind(call, failure)) if sealed.decision), None)
 
 
@@ -156,6 +165,8 @@ def _vouched_for(call: Call[Any], failure: Failure | None) -> bool:
 
 def sealed_behind(call: Call[Any], failure: Failure) -> list[Sealed]:
     """What left engines further in, in the latest attempt, and led to *failure*; in the order in which it did."""
+    if not call.sealed:
+        return []
     sealed = [one for one in call.sealed if one.attempt == call.attempt]
     if not sealed:
         return sealed
