@@ -59,9 +59,10 @@ Many circuits
 
 `Circuits` keeps one for each key, a bounded number.  It throws out only what would not be missed: circuits that are closed, have nothing
 counted against them, have been so for a window if they were ever open, and were not used since it last looked (a second chance; the ones
-in use are never reordered, only flagged).  Calls that are out keep a circuit alive even so: whoever asks for its key in the meantime gets
-the same one, and a failure brings it back among those that are kept.  If nothing can be thrown out, a newcomer's circuit lives just as
-long as its calls, and remembers nothing beyond them.
+in use are never reordered, only flagged).  For each newcomer it looks at `LOOKS` of them at most, and goes on from there for the next, so
+that nobody has to wait for a hundred thousand to be looked at.  Calls that are out keep a circuit alive even so: whoever asks for its key
+in the meantime gets the same one, and a failure brings it back among those that are kept.  If nothing can be thrown out, a newcomer's
+circuit lives just as long as its calls, and remembers nothing beyond them.
 
 All of this takes readings of a clock (`now`, monotonic seconds), and none of it waits or locks: whoever shares circuits between threads
 holds a lock around every step, but for those that are said to need none.
@@ -72,18 +73,20 @@ Reference:
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Hashable
 from typing import ClassVar, TypeAlias
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 import attrs
 
-from resilience.decide.window import SLICES, Window
+from resilience.decide.window import LONG_AGO, SLICES, Window
 from resilience.outcome import Failure
 
-__all__ = ["Cause", "Circuit", "Circuits", "Closed", "Era", "HalfOpen", "Isolated", "Leave", "Limits", "Open", "Permit"]
+__all__ = ["LOOKS", "Cause", "Circuit", "Circuits", "Closed", "Era", "HalfOpen", "Isolated", "Leave", "Limits", "Open", "Permit"]
+
+LOOKS = 128
+"""So many circuits are looked at, at most, to make room for one: about 0.1 ms where each has to be asked."""
 
 
 @attrs.frozen(kw_only=True)
@@ -183,12 +186,14 @@ class Era:
     Attributes:
         name: The state, as users and logs have it.
         cause: The latest that spoke against the peer, or what opened the circuit.
+        clear_until: An attempt that starts before this time needs no leave, if none that is out has to be known.
     """
 
     __slots__ = ()
 
     name: ClassVar[str]
     cause: Cause | None = None
+    clear_until: float = LONG_AGO
 
     def wait(self, now: float) -> float | None:  # noqa: ARG002 - most eras have no end that is known
         """Seconds until an attempt may be admitted that is refused now; >= 0, None where nobody knows."""
@@ -204,23 +209,27 @@ class Closed(Era):
         since: When it began; minus infinity for a circuit that was never open.
 
     Attributes:
-        window: What counts; a success may tally itself there, without a lock, if `suspect` is looked at afterwards.
+        window: What counts.
+        successes: Those of the window; one may tally itself here, without a lock, if `suspect` is looked at afterwards.
         suspect: Whether such a success must be told to `Circuit.succeeded`, too.
+        clear_until: The end of the window's present slice, unless successes are suspect.
         flight: The attempts that are out, oldest first, if they are watched for being slow; else nothing.
         due: When somebody has to look for overdue ones, or move the window on.  Before that, one that is watched may `depart` by itself.
         run: The latest failures in a row, where that matters.
     """
 
-    __slots__ = ("cause", "due", "flight", "limits", "run", "since", "suspect", "window")
+    __slots__ = ("cause", "clear_until", "due", "flight", "limits", "run", "since", "successes", "suspect", "window")
 
     name = "closed"
 
-    def __init__(self, limits: Limits, since: float = -math.inf) -> None:
+    def __init__(self, limits: Limits, since: float = LONG_AGO) -> None:
         self.limits = limits
         self.since = since
-        self.window = Window(limits.window)
+        self.window = window = Window(limits.window)
+        self.successes = window.successes
+        self.clear_until = LONG_AGO
         self.flight: dict[Permit, bool] = {}
-        self.due = -math.inf
+        self.due = LONG_AGO
         self.run = 0
         self.suspect = False
         self.cause = None
@@ -242,14 +251,14 @@ class Closed(Era):
         slow_after = self.limits.slow_after
         if slow_after is None or now - permit.since >= slow_after or not self.flight.pop(permit, False):
             return False
-        next(self.window.successes)
+        next(self.successes)
         return True
 
     def count(self, healthy: bool, now: float) -> bool:
         """Count one vote; whether the circuit trips."""
         self.window.roll(now)
         if healthy:
-            next(self.window.successes)
+            next(self.successes)
         else:
             self.window.fail()
             if self.limits.consecutive is not None:
@@ -277,6 +286,7 @@ class Closed(Era):
         failures, attempts = counts = self.window.counts()
         limits = self.limits
         self.suspect = self.run > 0 or failures / max(limits.minimum, attempts + 1) >= limits.failure_ratio
+        self.clear_until = LONG_AGO if self.suspect else self.window.ends
         return counts
 
 
@@ -527,7 +537,7 @@ class Circuits:
         isolated: Whether all are isolated, those that do not exist yet included.
     """
 
-    __slots__ = ("_barren", "_bound", "_limits", "_out", "_ring", "isolated", "kept")
+    __slots__ = ("_barren", "_bound", "_limits", "_out", "_ring", "_vain", "isolated", "kept")
 
     def __init__(self, limits: Limits, bound: int) -> None:
         self.kept: dict[Hashable, Circuit] = {}
@@ -536,7 +546,8 @@ class Circuits:
         self._bound = bound
         self._ring: deque[Circuit] = deque()  # the same as in `kept`, next to be looked at first
         self._out: WeakValueDictionary[Hashable, Circuit] = WeakValueDictionary()  # not kept, but calls of theirs are out
-        self._barren = -math.inf  # until when nothing can be thrown out, as far as we know
+        self._vain = 0  # circuits that were looked at since the last one that could be thrown out
+        self._barren = LONG_AGO  # until when nothing can be thrown out, as far as we know
 
     def find(self, key: Hashable, now: float) -> Circuit:
         """The circuit of *key*, made and kept if need be and if there is room."""
@@ -613,21 +624,30 @@ class Circuits:
         self._ring.append(circuit)
 
     def _make_room(self, now: float) -> bool:
-        """Throw out the next circuit that would not be missed; whether there was one."""
+        """Throw out the next circuit that would not be missed; whether there was one among those that are looked at."""
         if self.isolated or now < self._barren:
             # While all are isolated, one that was reset by hand must not come back as a new, isolated one.
             return False
         ring = self._ring
-        for _ in range(2 * len(ring)):
+        twice = 2 * len(ring)
+        for _ in range(min(LOOKS, twice)):
             circuit = ring.popleft()
             if not circuit.used and circuit.idle(now):
-                del self.kept[circuit.key]
-                self._out[circuit.key] = circuit
+                self._vain = 0
+                key, living = circuit.key, ref(circuit)
+                del self.kept[key], circuit
+                out = living()
+                # As a rule no call of it is out, and it is gone: an entry in a weak dictionary would cost more than all the rest.
+                if out is not None:
+                    self._out[key] = out
                 return True
             circuit.used = False
             ring.append(circuit)
-        # All were looked at in vain, which took a while; little can change before a slice of the window is over.
-        self._barren = now + self._limits.window / SLICES
+            self._vain += 1
+        if self._vain >= twice:
+            # All were looked at in vain, which took a while; little can change before a slice of the window is over.
+            self._vain = 0
+            self._barren = now + self._limits.window / SLICES
         return False
 
 

@@ -13,8 +13,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Final
 
-__all__ = ["SLICES", "Window"]
+__all__ = ["LONG_AGO", "SLICES", "Window"]
+
+LONG_AGO: Final = -math.inf
+"""Before any reading of the clock.  Named because each ``-math.inf`` is a float of its own, and there are windows by the thousand."""
 
 SLICES = 20
 """Into so many slices the window is cut: what is counted spans between nine tenths of it and all of it."""
@@ -39,7 +43,7 @@ class Window:
     __slots__ = ("_base", "_marks", "_reads", "_span", "ends", "failures", "successes")
 
     def __init__(self, span: float) -> None:
-        self.ends = -math.inf
+        self.ends = LONG_AGO
         self.successes = itertools.count()
         self._span = span
         self._reads = 0

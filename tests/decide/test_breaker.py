@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
 import weakref
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, precondition, rule
 
-from resilience.decide.breaker import Cause, Circuit, Circuits, Closed, Era, HalfOpen, Isolated, Leave, Limits, Open, Permit
+from resilience.decide.breaker import LOOKS, Cause, Circuit, Circuits, Closed, Era, HalfOpen, Isolated, Leave, Limits, Open, Permit
 from resilience.decide.window import SLICES
 from resilience.outcome import Action, Failure, Signal, Verdict
 
@@ -1014,6 +1015,13 @@ class Interleavings(RuleBasedStateMachine):
         # What was hung and has been aged may have opened it once more; by now every probe is quick.
         assert "closed" == circuit.era.name
 
+    @invariant()
+    def an_attempt_passes_unseen_in_a_closed_era_that_nothing_is_suspected_of_until_its_slice_is_over(self) -> None:
+        if hasattr(self, "circuit"):
+            era = self.circuit.era
+            unseen = isinstance(era, Closed) and not era.suspect
+            assert era.clear_until == (era.window.ends if unseen and isinstance(era, Closed) else -math.inf)
+
 
 def _tally(era: Era) -> tuple[int, int, int]:
     """What an era has counted."""
@@ -1126,6 +1134,43 @@ class TestCircuits:
         assert ["bad"] == list(circuits.kept)
         circuits.find("new", 1.5)
         assert ["new"] == list(circuits.kept)
+
+    def test_however_many_are_kept_a_newcomer_has_only_so_many_looked_at(self) -> None:
+        """D37: with a hundred thousand that must stay, looking at all of them would hold up every call for a tenth of a second."""
+        circuits = Circuits(self.LIMITS, 10 * LOOKS)
+        for number in range(10 * LOOKS):
+            circuits.find(number, 0.0).used = True
+        circuits.find("new", 0.0)
+
+        assert LOOKS == sum(not circuit.used for circuit in circuits.kept.values())
+        assert "new" not in circuits.kept
+
+    def test_those_that_come_later_look_on_where_the_last_one_stopped(self) -> None:
+        circuits = Circuits(self.LIMITS, 3 * LOOKS)
+        for number in range(3 * LOOKS):
+            circuits.find(number, 0.0).used = True
+        newcomers = [circuits.find(key, 0.0) for key in "abcd"]
+
+        assert ["d"] == [circuit.key for circuit in newcomers if circuit.key in circuits.kept]
+
+    def test_only_when_all_were_looked_at_twice_is_it_in_vain(self) -> None:
+        circuits = Circuits(self.LIMITS, 2 * LOOKS)
+        kept = [circuits.find(number, 0.0) for number in range(2 * LOOKS)]
+        for circuit in kept:
+            vote(circuit, False)
+        for key in "abc":
+            circuits.find(key, 0.0)
+        kept[0].reset()
+        circuits.find("d", 0.0)
+        assert "d" not in circuits.kept
+        assert 0 in circuits.kept
+
+        for key in "ef":
+            circuits.find(key, 1.4)
+        assert 0 in circuits.kept
+        for key in "gh":
+            circuits.find(key, 1.5)
+        assert 0 not in circuits.kept
 
     def test_a_circuit_thrown_out_while_a_call_of_it_is_out_is_found_again(self) -> None:
         circuits = Circuits(self.LIMITS, 1)
