@@ -22,7 +22,7 @@ from resilience.env import Env
 from resilience.errors import AttemptTimedOut, StreamFailed
 from resilience.events import AttemptFailed, ResultUnread
 from resilience.flow import END, Flow
-from resilience.outcome import Failure, Phase, Signal
+from resilience.outcome import Failure, Phase, Signal, new_failure
 from resilience.policy import Handler
 from resilience.reading.shape import READERS, read, response_status
 from resilience.repeating import sealed_behind
@@ -80,6 +80,8 @@ def bind_limited(rules: Rules, env: Env) -> Handler[Any]:
         scope = cutoff(left if left < call.cutoff else call.cutoff)  # noqa: FURB136 - a call of `min` costs more
         try:
             with scope:
+                if call.cancels < 0:
+                    call.cancels = scope.cancels
                 brought = call.fn(*call.args, **call.kwargs) if call.kwargs else call.fn(*call.args)  # type: ignore[misc]  # gone only when the call has ended
                 value = await brought
         except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
@@ -201,7 +203,7 @@ def raised(call: Call[Any], error: Exception, brought: object = None) -> Failure
     _caught(call, error)
     plan = call.plan
     signal = read(error, wall=plan.env.wall())
-    return _noted(call, Failure(plan.rules.classify(signal), signal, error), plan.env)
+    return _noted(call, new_failure(plan.rules.classify(signal), signal, error, None), plan.env)
 
 
 def returned(call: Call[T], value: T) -> T | Failure:
@@ -255,19 +257,19 @@ def _noted(call: Call[Any], failure: Failure, env: Env) -> Failure:
     verdict, signal = failure.verdict, failure.signal
     row = (
         call.attempt,
-        verdict.action.value,
+        verdict.action._value_,
         verdict.rule,
         type(failure.value if failure.error is None else failure.error).__name__,
         signal.status,
         signal.code,
-        signal.phase.value,
+        signal.phase._value_,
         signal.retry_after,
         env.now() - call.started,
         None if call.flow is None else call.flow.count,
     )
     call.eventful = True
     call.tries += (row,)
-    inside = sealed_behind(call, failure)
+    inside = sealed_behind(call, failure) if call.sealed else ()
     # What an engine further in tried is told by its own rows; this one has not tried anything beside them.
     call.past += tuple(row for sealed in inside for row in sealed.tries) if inside else (row,)
     call.previous = failure

@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, cast
 
 import anyio
+
+from resilience.present import cancel_count, present_task
 
 if TYPE_CHECKING:
     import asyncio
@@ -53,6 +54,11 @@ class Cutoff(Protocol):
     """
 
     @property
+    def cancels(self) -> int:
+        """What `cancel_count` said when it was entered."""
+        ...
+
+    @property
     def cancel_called(self) -> bool:
         """Whether the time ran out while it was open; stays as it is once it is closed."""
         ...
@@ -83,10 +89,19 @@ def cutoff(seconds: float, *, shield: bool = False) -> Cutoff:
         ValueError: Entered, and *seconds* is not a number.
     """
     if 0.0 < seconds < _NEVER and not shield:
-        task = _present_task()
-        if task is not None:
-            return _limited(seconds, task)
+        made = _shared_cutoff(seconds)
+        if made is not None:
+            return made
     return _Cutoff(seconds, shield=shield)
+
+
+def sleep(seconds: float) -> Awaitable[None]:
+    """Wait so many seconds.  anyio finds out what runs, and where its sleep is, at each question; on asyncio it is asked once."""
+    if present_task() is None:
+        return anyio.sleep(seconds)
+    import asyncio  # noqa: PLC0415 - only where it is in use
+
+    return asyncio.sleep(seconds)
 
 
 def lateness(seconds: float) -> float:
@@ -94,26 +109,43 @@ def lateness(seconds: float) -> float:
     return max(0.01, seconds / 100)
 
 
-def _first_limited(seconds: float, task: asyncio.Task[Any]) -> Cutoff:
-    global _limited  # noqa: PLW0603 - a late import
+def _first_shared_cutoff(seconds: float) -> Cutoff | None:
+    global _shared_cutoff  # noqa: PLW0603 - a late import
+    if present_task() is None:
+        return None
     from resilience import timers  # noqa: PLC0415 - it loads asyncio
 
-    _limited = timers.shared_cutoff if timers.usable else _alone_limited
-    return _limited(seconds, task)
+    _shared_cutoff = timers.shared_cutoff if timers.usable else _no_shared_cutoff
+    return _shared_cutoff(seconds)
 
 
-def _alone_limited(seconds: float, task: asyncio.Task[Any]) -> Cutoff:  # noqa: ARG001 - as `timers.shared_cutoff` is called
+def _no_shared_cutoff(seconds: float) -> None:
     """What there is with an anyio that `resilience.timers` does not know."""
-    return _Cutoff(seconds, shield=False)
 
 
-_limited: Callable[[float, asyncio.Task[Any]], Cutoff] = _first_limited
+_shared_cutoff: Callable[[float], Cutoff | None] = _first_shared_cutoff
+
+
+def _first_in_any_scope(task: asyncio.Task[Any]) -> bool:
+    global _in_any_scope  # noqa: PLW0603 - a late import
+    from resilience import timers  # noqa: PLC0415 - it loads asyncio
+
+    _in_any_scope = timers.in_any_scope if timers.usable else _perhaps
+    return _in_any_scope(task)
+
+
+def _perhaps(task: asyncio.Task[Any]) -> bool:  # noqa: ARG001 - as `timers.in_any_scope` is called
+    """What is known of scopes with an anyio that `resilience.timers` does not know."""
+    return True
+
+
+_in_any_scope: Callable[[asyncio.Task[Any]], bool] = _first_in_any_scope
 
 
 class _Cutoff:
     """A real anyio scope, made at entry: one made earlier would count the time since then (agronholm/anyio #514)."""
 
-    __slots__ = ("_scope", "_seconds", "_shield")
+    __slots__ = ("_scope", "_seconds", "_shield", "cancels")
 
     def __init__(self, seconds: float, *, shield: bool) -> None:
         self._seconds = seconds
@@ -132,6 +164,7 @@ class _Cutoff:
         if self._scope is not None:
             raise RuntimeError("a cutoff is good for one `with` block; ask for a new one")
         self._scope = scope = _scope_for(self._seconds, self._shield)
+        self.cancels = cancel_count()
         scope.__enter__()
         return self
 
@@ -148,7 +181,7 @@ def _scope_for(seconds: float, shield: bool) -> anyio.CancelScope:
     `anyio.CancelScope` makes a scope of the running library's own class, and a class makes more of its kind.
     """
     global _asyncio_scope  # noqa: PLW0603 - a late import
-    task = _asyncio_task()
+    task = present_task()
     if task is None:
         return anyio.CancelScope(deadline=anyio.current_time() + seconds, shield=shield)
     if _asyncio_scope is None:
@@ -191,87 +224,10 @@ def cancellation_pending(since: int) -> bool:
     Args:
         since: What `cancel_count` said when the call began.  A task that swallowed a cancellation before that may go on.
     """
-    task = _asyncio_task()
-    if task is not None and task.cancelling() > since:
-        return True
+    task = present_task()
+    if task is not None and (task.cancelling() > since or not _in_any_scope(task)):
+        return task.cancelling() > since
     return anyio.current_effective_deadline() == -math.inf
-
-
-def _asyncio_task() -> asyncio.Task[Any] | None:
-    """The running asyncio task; None under trio, in a callback, and where nothing runs."""
-    if "asyncio" not in sys.modules:
-        return None
-    import asyncio  # noqa: PLC0415 - only where it is in use
-
-    loop = asyncio._get_running_loop()  # noqa: SLF001 - documented, and does not raise
-    return None if loop is None else asyncio.current_task(loop)
-
-
-if sys.version_info >= (3, 12):
-    _running_loop: Callable[[], asyncio.AbstractEventLoop | None] | None = None
-    _task_of: Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None]
-
-    def cancel_count() -> int:
-        """How many native cancellations the current task was asked for and has not taken back; 0 on trio and outside a task."""
-        if _running_loop is None:
-            return _first_count()
-        loop = _running_loop()
-        if loop is None:
-            return 0
-        task = _task_of(loop)
-        return 0 if task is None else task.cancelling()
-
-    def _present_task() -> asyncio.Task[Any] | None:
-        """The running asyncio task, for whom it must be the right one."""
-        loop = None if _running_loop is None else _running_loop()
-        return _asyncio_task() if loop is None else _task_of(loop)
-
-    def _first_count() -> int:
-        global _running_loop, _task_of  # noqa: PLW0603 - a late import
-        task = _asyncio_task()
-        if task is None:
-            return 0
-        import asyncio  # noqa: PLC0415 - only where it is in use
-
-        _task_of = asyncio.current_task
-        _running_loop = asyncio._get_running_loop  # noqa: SLF001 - documented, and does not raise
-        return task.cancelling()
-
-else:
-    # Before 3.12 asking for the running loop asks for the process id, a system call that would be the dearest thing on the way of a call
-    # that succeeds.  So each thread remembers its loop.  The memory is wrong only where a loop has since moved to another thread and runs
-    # a task there just now; the count is then that task's, nearly always 0 as well.  `cancellation_pending`, which decides, asks anew.
-
-    _thread = threading.local()
-    _running_tasks: dict[Any, asyncio.Task[Any]] = {}
-
-    def cancel_count() -> int:
-        """How many native cancellations the current task was asked for and has not taken back; 0 on trio and outside a task."""
-        try:
-            return _running_tasks[_thread.loop].cancelling()
-        except (AttributeError, KeyError):
-            task = _first_task()
-        return 0 if task is None else task.cancelling()
-
-    def _present_task() -> asyncio.Task[Any] | None:
-        """The running asyncio task, for whom it must be the right one."""
-        try:
-            loop = _thread.loop
-            if loop._thread_id == threading.get_ident():  # noqa: SLF001 - where the loop runs that this thread remembers; uvloop does not tell
-                return _running_tasks[loop]
-        except (AttributeError, KeyError):
-            pass
-        return _first_task()
-
-    def _first_task() -> asyncio.Task[Any] | None:
-        global _running_tasks  # noqa: PLW0603 - a late import
-        task = _asyncio_task()
-        if task is not None:
-            import asyncio  # noqa: PLC0415 - only where it is in use
-
-            _running_tasks = asyncio.tasks._current_tasks  # type: ignore[attr-defined]  # noqa: SLF001 - for good: 3.11 changes no more
-        _thread.loop = None if task is None else task.get_loop()
-        return task
 
 
 # Loops

@@ -24,7 +24,7 @@ from resilience.decide.breaker import Circuit, Closed
 from resilience.decide.credentials import Held
 from resilience.env import Env
 from resilience.errors import DeadlineExceeded, ResilienceError
-from resilience.events import DeadlineHit, EngineNested, Event, KeyTaken, RetryGaveUp
+from resilience.events import DeadlineHit, EngineNested, Event, KeyTaken, RetryGaveUp, told
 from resilience.flow import Flow, Progress
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
 from resilience.reading.shape import RequestFacts
@@ -199,7 +199,7 @@ class Call(Generic[T]):
     eventful: bool  # whether more is to be done at its end than to forget it
     ends: float
     cutoff: float  # seconds one attempt may take
-    cancels: int  # native cancellations already asked for when the call began
+    cancels: int  # native cancellations already asked for when the call, or its first attempt, began; below 0 until that is known
     peer: Hashable
     credential: Held | None  # the token this attempt goes with
     circuit: Circuit  # the circuit that admitted the first attempt without a handler ...
@@ -368,6 +368,8 @@ class Call(Generic[T]):
 
     async def let_go(self, failure: Failure) -> str | None:
         """Discard *failure*, and look again: why not to repeat after it all the same, None if nothing speaks against it."""
+        if self.closer is None and _closing(failure) is None:
+            return None  # there is nothing to let go of, as with most errors
         await self.discard(failure)
         if self.plan.env.cancellation_pending(self.cancels):
             # Letting go has swallowed a native cancellation.  That of a scope arrives here.
@@ -381,17 +383,19 @@ class Call(Generic[T]):
         now = env.now()
         if kind.level == "debug" and not env.quiet.wanted(now):
             return
+        ends = self.ends
+        said = {
+            "engine": self.plan.engine,
+            "operation": self.operation,
+            "call": self.id,
+            "attempt": self.attempt,
+            "elapsed": now - self.started,
+            "seconds_left": None if ends == _NEVER else ends - now if ends > now else 0.0,
+        }
         if failure is not None:
-            facts.update(judged(failure))
-        event = kind(
-            engine=self.plan.engine,
-            operation=self.operation,
-            call=self.id,
-            attempt=self.attempt,
-            elapsed=now - self.started,
-            seconds_left=None if self.ends == math.inf else max(0.0, self.ends - now),
-            **facts,
-        )
+            said |= judged(failure)
+        said |= facts
+        event = told(kind, said)
         try:
             heard = env.emit(event)
             if heard is not None and inspect.isawaitable(heard):
@@ -433,12 +437,12 @@ def judged(failure: Failure) -> dict[str, Any]:
     """The fields of an event about *failure*."""
     verdict, signal = failure.verdict, failure.signal
     return {
-        "action": verdict.action.value,
+        "action": verdict.action._value_,  # an enum's `value` is a property, and costs six times as much
         "rule": verdict.rule,
         "status": signal.status,
         "code": signal.code,
         "error": type(failure.value if failure.error is None else failure.error).__name__,
-        "phase": signal.phase.value,
+        "phase": signal.phase._value_,
     }
 
 
@@ -483,12 +487,17 @@ def time_limit(call: Call[Any]) -> float | None:
 
 
 async def _close(failure: Failure) -> None:
-    held = failure.value if failure.error is None else getattr(failure.error, "response", None)
-    close = getattr(held, "aclose", None) or getattr(held, "close", None)
+    close = _closing(failure)
     if callable(close):
         closing = close()
         if isinstance(closing, Awaitable):
             await closing
+
+
+def _closing(failure: Failure) -> Any:
+    """How to close what *failure* holds; None where that has no such thing."""
+    held = failure.value if failure.error is None else getattr(failure.error, "response", None)
+    return None if held is None else getattr(held, "aclose", None) or getattr(held, "close", None)
 
 
 _running: ContextVar[Call[Any] | None] = ContextVar("resilience.call", default=None)

@@ -34,7 +34,7 @@ else:
         """
         Have everybody see a function that returns a coroutine as the coroutine function that it stands for.
 
-        Written as one it would cost a coroutine more, each time.  From 3.12 on there is a mark for that; before, who asks looks at the flag.
+        Written as one it would cost a coroutine more, each time.  From 3.12 on there is a mark for that; before, people look at the flag.
         """
         code = fn.__code__
         fn.__code__ = code.replace(co_flags=code.co_flags | inspect.CO_COROUTINE)

@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 
-import anyio
 import attrs
 
 from resilience import backend, log
@@ -74,7 +73,7 @@ class Env:
     wall: Callable[[], float] = time.time
     draw: Callable[[], float] = random.random
     unique: Callable[[int], str] = _unique
-    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    sleep: Callable[[float], Awaitable[None]] = backend.sleep
     emit: Callable[[Event], object] = log.emit
     cutoff: Callable[..., Cutoff] = backend.cutoff
     detach: Callable[[Callable[[], Awaitable[None]]], None] = backend.detach

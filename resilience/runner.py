@@ -45,7 +45,7 @@ def runner(  # noqa: C901, PLR0915 - see `run`
     admits, succeeded, mend = (_never, None, None) if path is None else (path.admits, path.succeeded, path.failed)
     prepared = plan.prepare is not None
     within_limits = seconds < _NEVER or cutoff < _NEVER
-    counted = repeats or within_limits
+    counted, uncounted = repeats and not within_limits, -1 if within_limits else 0  # a cutoff counts anyway
 
     # In one piece, for each function that a call goes through costs as much as all the questions it asks.
     async def run(fn: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:  # noqa: C901, PLR0912, PLR0915
@@ -59,7 +59,7 @@ def runner(  # noqa: C901, PLR0915 - see `run`
         call.ends = started + seconds
         call.cutoff = cutoff
         call.attempt = 0
-        call.cancels = cancel_count() if counted else 0
+        call.cancels = cancel_count() if counted else uncounted
         call.parent = call.peer = call.credential = call.minted = None
         call.key_taken = call.eventful = False
 

@@ -45,7 +45,9 @@ from weakref import WeakKeyDictionary, ref
 
 from anyio._backends import _asyncio as backend
 
-__all__ = ["shared_cutoff", "usable"]
+from resilience.present import present_task
+
+__all__ = ["SharedCutoff", "in_any_scope", "shared_cutoff", "usable"]
 
 _TICK: Final = 0.01  # seconds
 _PER_SECOND: Final = 100.0
@@ -77,6 +79,12 @@ def _checked() -> bool:
 
 usable: Final = _checked()
 """Whether there can be shared cutoffs with the anyio that is installed."""
+
+
+def in_any_scope(task: asyncio.Task[Any]) -> bool:
+    """Whether *task* is in any cancel scope; asking it for its deadline is dearer."""
+    state = _states.data.get(ref(task))
+    return state is not None and state.cancel_scope is not None
 
 
 class _Slot:
@@ -180,16 +188,18 @@ def _wheel_of(loop: asyncio.AbstractEventLoop) -> _Wheel:
     return wheel
 
 
-def shared_cutoff(seconds: float, task: asyncio.Task[Any]) -> SharedCutoff:
+def shared_cutoff(seconds: float) -> SharedCutoff | None:
     """
-    A cutoff that shares the timer of its loop.
+    A cutoff of the task that runs, which shares the timer of its loop; None where none of asyncio's runs.
 
     It is a function because up to CPython 3.12 an `__init__` is called from outside the interpreter's loop, for the price of a coroutine.
 
     Args:
         seconds: From entry; finite, > 0.
-        task: The task that runs.
     """
+    task = present_task()
+    if task is None:
+        return None
     cutoff = SharedCutoff()
     cutoff._seconds = seconds
     cutoff._task = task
@@ -200,11 +210,12 @@ def shared_cutoff(seconds: float, task: asyncio.Task[Any]) -> SharedCutoff:
 class SharedCutoff:
     """A cutoff as `resilience.backend.Cutoff` describes it."""
 
-    __slots__ = ("_cancelling", "_outer", "_scope", "_seconds", "_serial", "_task", "after", "before")
+    __slots__ = ("_outer", "_scope", "_seconds", "_serial", "_task", "after", "before", "cancels")
 
     _seconds: float  # below 0 once it was entered
     _task: asyncio.Task[Any] | None
     _scope: Any  # the real one, once it is due
+    cancels: int  # see `resilience.backend.Cutoff`
     before: Any  # its neighbours in the slot, while it is filed
     after: Any
 
@@ -238,7 +249,7 @@ class SharedCutoff:
         last.after = slot.before = self
         state = _states.data.get(ref(task))
         self._outer = None if state is None else state.cancel_scope
-        self._cancelling = task.cancelling()
+        self.cancels = task.cancelling()
         self._serial = next(_serial)
         return self
 
@@ -268,7 +279,7 @@ class SharedCutoff:
             inner, outer = outer, outer._parent_scope
         scope._host_task = task
         scope._active = True
-        scope._cancelling_at_enter = self._cancelling
+        scope._cancelling_at_enter = self.cancels
         scope._parent_scope = outer
         if outer is not None:
             outer._child_scopes.add(scope)

@@ -36,9 +36,8 @@ class Stage:
     def cutoff(self, seconds: float) -> Cutoff:
         if self.kind == "virtual":
             return self.world.env.cutoff(seconds)
-        task = backend._asyncio_task()
-        if self.kind == "shared" and task is not None and seconds < math.inf:
-            shared = shared_cutoff(3600.0, task)
+        shared = shared_cutoff(3600.0) if self.kind == "shared" and seconds < math.inf else None
+        if shared is not None:
             self.world.at(self.world.now + seconds, partial(come_due, shared))
             return shared
         scope = backend.cutoff(math.inf)

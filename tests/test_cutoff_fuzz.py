@@ -80,9 +80,8 @@ class Teller:
         """A cutoff that is due *at* that time from now; with both kinds in the same callback of the loop."""
         made: Any
         if self.shared:
-            task = backend._asyncio_task()
-            assert task is not None
-            made = shared_cutoff(3600.0, task)
+            made = shared_cutoff(3600.0)
+            assert made is not None
             self.world.at(self.world.now + at, partial(_come_due, made))
         else:
             made = backend._Cutoff(float("inf"), shield=False)

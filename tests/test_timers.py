@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resilience import backend, timers
+from resilience.present import present_task
 from resilience.timers import SharedCutoff
 
 C = TypeVar("C", bound=SharedCutoff)
@@ -189,7 +190,7 @@ def test_on_trio_it_is_one_from_the_first() -> None:
 
 def test_with_an_anyio_that_keeps_its_scopes_otherwise_there_are_real_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timers, "usable", False)
-    monkeypatch.setattr(backend, "_limited", backend._first_limited)
+    monkeypatch.setattr(backend, "_shared_cutoff", backend._first_shared_cutoff)
 
     async def main() -> tuple[bool, bool]:
         with backend.cutoff(0.01) as cutoff:
@@ -235,7 +236,7 @@ def test_a_loop_that_has_moved_to_another_thread_is_not_mistaken_for_the_present
 
     async def present() -> bool:
         backend.cancel_count()
-        return backend._present_task() is asyncio.current_task()
+        return present_task() is asyncio.current_task()
 
     right = [loop.run_until_complete(present())]
     started, over = threading.Event(), asyncio.Event()

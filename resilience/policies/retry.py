@@ -107,13 +107,13 @@ class Retry:
             if isinstance(decision, GiveUp):
                 return gave_up(call, outcome, decision.reason)
             barred = await call.let_go(outcome)
-            if barred is None and decision.delay >= call.remaining:
+            if barred is None and call.ends < math.inf and decision.delay >= call.remaining:
                 barred = "deadline"  # letting go took time
             if barred is not None:
                 return gave_up(call, outcome, barred)
             call.say(RetryScheduled, outcome, delay=decision.delay, delay_source=decision.source)
             await env.sleep(decision.delay)
-            if call.remaining <= 0:  # overslept
+            if call.ends <= env.now():  # overslept
                 return gave_up(call, outcome, "deadline")
             tried = call.attempt
             failure, outcome = outcome, await inner(call)
@@ -128,19 +128,22 @@ class Retry:
         if barred is not None:
             return GiveUp(barred)
         verdict, signal = failure.verdict, failure.signal
-        delays = call.delays = call.delays or {}
+        delays = call.delays
+        if delays is None:
+            delays = call.delays = {}
         retries, previous = delays.get(verdict.throttled, (0, None))
         schedule = self.throttled if verdict.throttled else self.backoff
         backoff = _delay(schedule, retries + 1, env.draw(), previous, failure)
         if backoff is None:
             return GiveUp("schedule")
         delays[verdict.throttled] = retries + 1, backoff
-        account = _account(call)
+        account = call if call.parent is None else _account(call)
         others = repeating.others(call, failure)
-        call.others += others
-        account.repeats += others
-        phase = repeating.phase_of(call, failure)
-        of_rule = sum(row[2] == verdict.rule for row in call.tries)
+        if others:
+            call.others += others
+            account.repeats += others
+        phase = repeating.phase_of(call, failure, others)
+        of_rule = 1 if len(call.tries) == 1 else sum(row[2] == verdict.rule for row in call.tries)
         call.capped = verdict.attempts is not None and of_rule >= verdict.attempts
         decision = decide(
             tries=call.attempt - call.renewals + call.others,
