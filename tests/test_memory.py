@@ -290,9 +290,12 @@ async def held_by_each(run: Run, calls: int = 50) -> dict[str, float]:
     async def waits(thing: Thing) -> None:
         await go.wait()
 
+    async def call() -> None:
+        await run(waits, Thing())
+
     async with anyio.create_task_group() as group:
         for _ in range(calls):
-            group.start_soon(run, waits, Thing())
+            group.start_soon(call)
         await anyio.wait_all_tasks_blocked()
         held = ours() - before
         go.set()
