@@ -36,7 +36,7 @@ __all__ = [
 class Shown:
     """Base of ``@attrs.frozen(eq=False, repr=False)``, shown as attrs would: by its fields, but for those with ``repr=False``."""
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)  # which attrs would otherwise give to each
     __attrs_attrs__: ClassVar[tuple[attrs.Attribute[Any], ...]]
 
     def __repr__(self) -> str:
