@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import attrs
 
-from resilience.backend import was_cut
+from resilience.backend import Cutoff, was_cut
 from resilience.call import Call, out_of_time
 from resilience.callables import refuse_misuse
 from resilience.classify import Reader, Rules
@@ -27,37 +27,53 @@ from resilience.policy import Handler
 from resilience.reading.shape import READERS, read, response_status
 from resilience.repeating import sealed_behind
 
-__all__ = ["advance", "bind", "bind_limited", "bind_stream", "empty_frames", "plain_types", "raised", "returned"]
+__all__ = ["CUT", "advance", "bind", "bind_stream", "empty_frames", "plain_types", "raised", "returned"]
 
 T = TypeVar("T")
 
 _FRAMES_ARE_KEPT = sys.version_info >= (3, 12)
-_CUT: Any = object()  # stands for the value of what was cut
+
+
+class _Cut:
+    """Its only instance stands for the value of what was cut, and is of no type that a value could have."""
+
+
+CUT: Any = _Cut()
 
 
 def bind(rules: Rules, env: Env) -> Handler[Any]:
     """The handler that every policy of an engine is wrapped around."""
-    limited = bind_limited(rules, env)
-    readers = plain_types(rules)
+    now, cutoff, plain = env.now, env.cutoff, plain_types(rules)
 
-    def attempt(call: Call[Any]) -> Awaitable[Any]:
-        return limited(call) if call.bounded else unlimited(call)
-
-    async def unlimited(call: Call[Any]) -> Any:
+    # As `runner.run` does it, for all first attempts that no handler has to see.
+    async def attempt(call: Call[Any]) -> Any:
+        scope, left = None, math.inf
+        if call.bounded:
+            left = call.ends - now()
+            if left <= 0:
+                return out_of_time(call, "before")
+            scope = cutoff(min(left, call.cutoff))
         call.attempt += 1
-        brought = None
+        fn: Callable[..., Awaitable[Any]] = call.fn  # type: ignore[assignment]  # gone only when the call has ended
+        brought, value = None, CUT
         try:
-            # Unpacking keyword arguments costs half a coroutine even where there are none.
-            brought = call.fn(*call.args, **call.kwargs) if call.kwargs else call.fn(*call.args)  # type: ignore[misc]  # gone only when the call has ended
-            value = await brought
+            if scope is None:
+                brought = fn(*call.args, **call.kwargs)
+                value = await brought
+            else:
+                with scope:
+                    if call.cancels < 0:
+                        call.cancels = scope.cancels
+                    brought = fn(*call.args, **call.kwargs)
+                    value = await brought
         except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
-            return raised(call, error, brought)
+            return raised(call, error, brought, scope, left)
         try:
-            if readers[type(value)] is None:
+            if plain[type(value)] is None:
                 return value
         except (KeyError, TypeError):  # met for the first time, or without a hash
             pass
-        return returned(call, value)
+        return returned(call, value, left)
 
     return attempt
 
@@ -65,38 +81,6 @@ def bind(rules: Rules, env: Env) -> Handler[Any]:
 def plain_types(rules: Rules) -> Mapping[type, object]:
     """None for the types that are known to be no responses, which is all that has to be known of most values."""
     return READERS if rules.by_result is None else {}
-
-
-def bind_limited(rules: Rules, env: Env) -> Handler[Any]:
-    """The handler of an attempt whose time is limited."""
-    now, cutoff, readers = env.now, env.cutoff, plain_types(rules)
-
-    async def limited(call: Call[Any]) -> Any:
-        left = call.ends - now()
-        if left <= 0:
-            return out_of_time(call, "before")
-        call.attempt += 1
-        brought, value = None, _CUT
-        scope = cutoff(left if left < call.cutoff else call.cutoff)  # noqa: FURB136 - a call of `min` costs more
-        try:
-            with scope:
-                if call.cancels < 0:
-                    call.cancels = scope.cancels
-                brought = call.fn(*call.args, **call.kwargs) if call.kwargs else call.fn(*call.args)  # type: ignore[misc]  # gone only when the call has ended
-                value = await brought
-        except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
-            if was_cut(scope, call.cancels):
-                _caught(call, error)
-                return _cut(call, left, error)
-            return raised(call, error, brought)
-        try:
-            if readers[type(value)] is None:
-                return value
-        except (KeyError, TypeError):
-            pass
-        return _cut(call, left, None) if value is _CUT else returned(call, value)
-
-    return limited
 
 
 def bind_stream(rules: Rules, env: Env) -> Handler[Any]:  # noqa: ARG001 - the shape of `bind`
@@ -129,7 +113,7 @@ async def _item(call: Call[Any], flow: Flow, limit: float, bring: Callable[[], A
     """One item within *limit* and the call's own time.  Nothing but the source stays open after it, and that only if all went well."""
     rules, env, source = call.plan.rules, call.plan.env, flow.source
     left = call.ends if call.ends == math.inf else call.ends - env.now()
-    item, scope, since = _CUT, None, 0
+    item, scope, since = CUT, None, 0
     try:
         if min(left, limit) == math.inf:
             item = await bring()
@@ -151,7 +135,7 @@ async def _item(call: Call[Any], flow: Flow, limit: float, bring: Callable[[], A
     except BaseException as error:
         await source.close(env, error)
         raise
-    if item is _CUT:
+    if item is CUT:
         failure = _late(call, where, None) if left <= limit else _overdue(call, limit, None)
         await source.close(env, failure.error)
         return failure
@@ -196,8 +180,23 @@ def _caught(call: Call[Any], error: Exception) -> None:
     call.caught = error.__traceback__
 
 
-def raised(call: Call[Any], error: Exception, brought: object = None) -> Failure:
-    """The failure of an attempt that raised *error*, out of *brought* if it came as far as that."""
+def raised(call: Call[Any], error: Exception, brought: object = None, scope: Cutoff | None = None, left: float = math.inf) -> Failure:
+    """
+    The failure of an attempt that raised.
+
+    Args:
+        call: The call.
+        error: What came out of it.
+        brought: What the operation returned to be awaited; None if it did not get so far.
+        scope: The cutoff that it ran in, if there was one.
+        left: The call's seconds to its end when it began.
+
+    Raises:
+        TypeError: The operation is no async callable.
+    """
+    if scope is not None and scope.cancel_called and was_cut(scope, call.cancels):
+        _caught(call, error)
+        return _cut(call, left, error)
     if type(error) is TypeError:
         refuse_misuse(call.fn, call.operation, error, brought)
     _caught(call, error)
@@ -206,8 +205,10 @@ def raised(call: Call[Any], error: Exception, brought: object = None) -> Failure
     return _noted(call, new_failure(plan.rules.classify(signal), signal, error, None), plan.env)
 
 
-def returned(call: Call[T], value: T) -> T | Failure:
-    """*value*, or the failure that it stands for."""
+def returned(call: Call[T], value: T, left: float = math.inf) -> T | Failure:
+    """*value*, or the failure that it stands for, where *left* is as for `raised`."""
+    if value is CUT:
+        return _cut(call, left, None)
     rules, env = call.plan.rules, call.plan.env
     signal = None if rules.by_result is None else _read_by(rules.by_result, call, value)
     if signal is None:

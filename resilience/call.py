@@ -278,11 +278,8 @@ class Call(Generic[T]):
         Raises:
             LookupError: The engine has no `IdempotencyKey` policy.
         """
-        minted = self.minted
-        if minted is None:
-            minted = self._mint()
-        if not self.key_taken:
-            self.key_taken = True
+        minted = self.minted or self._mint()
+        self.key_taken = True
         if self.started >= self.plan.env.quiet.until and not self.key_told:
             self.key_told = True
             self.say(KeyTaken, source=minted[1])

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from resilience import attempt
+from resilience.attempt import CUT
 from resilience.call import Call, Plan, get_running, out_of_time, set_running
 from resilience.ending import NO_KWARGS, ended_well, failed, over, settle_in
 from resilience.outcome import Failure
@@ -40,8 +41,8 @@ def runner(  # noqa: C901, PLR0915 - see `run`
         repeats: Whether one of them may repeat an attempt.
     """
     env, seconds, cutoff = plan.env, plan.seconds, plan.cutoff
-    now, cancel_count, quiet = env.now, env.cancel_count, env.quiet
-    limited, plain = attempt.bind_limited(plan.rules, env), attempt.plain_types(plan.rules)
+    now, cut, cancel_count, quiet = env.now, env.cutoff, env.cancel_count, env.quiet
+    plain = attempt.plain_types(plan.rules)
     admits, succeeded, mend = (_never, None, None) if path is None else (path.admits, path.succeeded, path.failed)
     prepared = plan.prepare is not None
     within_limits = seconds < _NEVER or cutoff < _NEVER
@@ -78,25 +79,33 @@ def runner(  # noqa: C901, PLR0915 - see `run`
             elif admits is not None and not admits(call):
                 outcome = await handler(call)
             else:
+                # As the handler of `attempt.bind`, which would be a coroutine more.
+                scope, left = None, _NEVER
                 if bounded:
-                    outcome = await limited(call)
-                else:
-                    # As `attempt.bind` does; a handler would cost a coroutine.
-                    call.attempt += 1
-                    brought = None
-                    try:
-                        # Unpacking keyword arguments costs half a coroutine even where there are none.
+                    left = call.ends - now()
+                    scope = cut(left if left < call.cutoff else call.cutoff)  # noqa: FURB136 - a call of `min` costs more
+                call.attempt += 1
+                brought, outcome = None, CUT
+                try:
+                    # Unpacking keyword arguments costs half a coroutine even where there are none.
+                    if scope is None:
                         brought = fn(*args, **kwargs) if kwargs else fn(*args)
                         outcome = await brought
-                    except Exception as raised:  # noqa: BLE001 - every exception is an outcome to be judged
-                        outcome = attempt.raised(call, raised, brought)
                     else:
-                        try:
-                            known = plain[type(outcome)] is None
-                        except (KeyError, TypeError):  # met for the first time, or without a hash
-                            known = False
-                        if not known:
-                            outcome = attempt.returned(call, outcome)
+                        with scope:
+                            if call.cancels < 0:
+                                call.cancels = scope.cancels
+                            brought = fn(*args, **kwargs) if kwargs else fn(*args)
+                            outcome = await brought
+                except Exception as raised:  # noqa: BLE001 - every exception is an outcome to be judged
+                    outcome = attempt.raised(call, raised, brought, scope, left)
+                else:
+                    try:
+                        known = plain[type(outcome)] is None
+                    except (KeyError, TypeError):  # met for the first time, or without a hash
+                        known = False
+                    if not known:
+                        outcome = attempt.returned(call, outcome, left)
                 if type(outcome) is not Failure:
                     if succeeded is not None:
                         succeeded(call)

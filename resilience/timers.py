@@ -36,7 +36,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-import threading
 import time
 from heapq import heappop, heappush
 from types import TracebackType
@@ -136,7 +135,7 @@ class _Wheel:
         self._forget()
 
     def _forget(self) -> None:
-        self.latest: _Slot | None = None
+        self.latest: Any = None
         self.low, self.high, self.least = math.inf, -math.inf, math.inf
 
     def slot(self, due: float, seconds: float) -> _Slot:
@@ -174,17 +173,20 @@ class _Wheel:
             self._set(heap[0])
 
 
-_wheels: WeakKeyDictionary[asyncio.AbstractEventLoop, _Wheel] = WeakKeyDictionary()
-_thread = threading.local()
+_wheels: dict[asyncio.AbstractEventLoop, _Wheel] = {}  # of loops that are not closed, and the last few that are
+_recent: _Wheel | None = None
 _serial = itertools.count()
 _filed: dict[Any, int] = {}  # the scopes that entries have become and that are still open, with the entry's serial number
 
 
 def _wheel_of(loop: asyncio.AbstractEventLoop) -> _Wheel:
+    global _recent  # noqa: PLW0603 - whoever reads it looks whose it is
     wheel = _wheels.get(loop)
     if wheel is None:
+        for other in [other for other in _wheels.copy() if other.is_closed()]:
+            _wheels.pop(other, None)
         _wheels[loop] = wheel = _Wheel(loop)
-    _thread.wheel = wheel
+    _recent = wheel
     return wheel
 
 
@@ -213,7 +215,7 @@ class SharedCutoff:
     __slots__ = ("_outer", "_scope", "_seconds", "_serial", "_task", "after", "before", "cancels")
 
     _seconds: float  # below 0 once it was entered
-    _task: asyncio.Task[Any] | None
+    _task: Any  # until it is left
     _scope: Any  # the real one, once it is due
     cancels: int  # see `resilience.backend.Cutoff`
     before: Any  # its neighbours in the slot, while it is filed
@@ -233,13 +235,9 @@ class SharedCutoff:
         task, seconds = self._task, self._seconds
         if seconds < 0.0:
             raise RuntimeError("a cutoff is good for one `with` block; ask for a new one")
-        assert task is not None  # noqa: S101 - until it is left
         loop = task.get_loop()
-        try:
-            wheel = _thread.wheel
-            if wheel.loop is not loop:
-                wheel = _wheel_of(loop)
-        except AttributeError:
+        wheel = _recent  # most programs have but one loop
+        if wheel is None or wheel.loop is not loop:
             wheel = _wheel_of(loop)
         due = _now() + seconds
         slot = wheel.latest if wheel.low < due <= wheel.high and seconds >= wheel.least else wheel.slot(due, seconds)
@@ -268,7 +266,6 @@ class SharedCutoff:
         """Put a real scope in this one's place, and cancel it.  Called by the loop, between the steps of its tasks."""
         # ruff: noqa: SLF001 - see `_NEEDED`
         task = self._task
-        assert task is not None  # noqa: S101 - until it is left
         self._scope = scope = _Scope()
         _filed[scope] = self._serial
         state = _states.get(task)

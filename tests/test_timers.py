@@ -41,6 +41,9 @@ class Loop:
     def cancel(self) -> None:
         self.cancelled += 1
 
+    def is_closed(self) -> bool:
+        return True
+
 
 class Task:
     """A task as far as an entry that is filed sees it."""
@@ -281,3 +284,16 @@ def test_a_closed_loop_and_what_hung_in_it_are_not_kept() -> None:
     gc.collect()
 
     assert held() is None
+
+
+def test_loops_that_are_closed_are_let_go() -> None:
+    """D34."""
+
+    async def limited() -> None:
+        with backend.cutoff(60.0):
+            pass
+
+    for _ in range(20):
+        asyncio.run(limited())
+
+    assert 2 >= sum(loop.is_closed() for loop in timers._wheels)

@@ -168,7 +168,7 @@ class CircuitBreaker:
                 gate.roll(era)
             outcome = await inner(call)
             if type(outcome) is not Failure:
-                next(window.successes)
+                next(era.successes)
                 if era.suspect:
                     gate.succeeded(call, circuit, era)
                 return outcome
@@ -192,16 +192,17 @@ class CircuitBreaker:
                 circuit = kept[call.peer if key is None else key(call)]
             except KeyError:
                 return False
-            era = circuit.closed
-            if era is None or era.suspect or call.started >= era.window.ends:
+            era = circuit.era
+            if call.started >= era.clear_until:
                 return False
             circuit.used = True
-            call.circuit, call.era = circuit, era
+            call.circuit = circuit
+            call.era = era  # type: ignore[assignment]  # one that is clear until some time is closed
             return further_in is None or further_in(call)
 
         def succeeded(call: Call[Any]) -> None:
             era = call.era
-            next(era.window.successes)
+            next(era.successes)
             if era.suspect:  # somebody else's attempt has failed in the meantime
                 gate.succeeded(call, call.circuit, era)
 
