@@ -28,8 +28,9 @@ from typing import Any, Final, TypeVar, cast
 import attrs
 
 from resilience.adapters._bodies import DRAIN_SECONDS, DRAIN_SHARE, Drained, Once, close_both, decoded
+from resilience.adapters._copies import copier, finder, setter
 from resilience.adapters._engines import checked_engine
-from resilience.adapters._stamping import stamp
+from resilience.adapters._stamping import DEFAULT_HEADER, stamp_key, token_for
 from resilience.adapters._twins import Twins, twin_of
 from resilience.backend import lateness, was_cut
 from resilience.call import Call, out_of_time
@@ -50,11 +51,13 @@ _RIDE: Final = "resilience.ride"
 _HOME: Final = "resilience.home"
 _DRAINED: Final = "resilience.drained"
 
+_TIMEOUTS: Final = {"connect", "read", "write", "pool"}
 _CLOSE_SECONDS = 1.0
 _HEADWAY = 0.9  # of an attempt's limit: by then the client says itself that it never got as far as sending, which blames no peer
 _SLACK = 0.01  # seconds by which the client's own timeouts come after the latest of ours, which can say whose they are
 _MOST_KEPT = 16 * 2**20  # bytes of a failed response, packed or unpacked: nobody reads more, and a body may have no end
 _SHOULD_RETRY = "x-should-retry"
+_COUNT_HEADER = COUNT_HEADER.lower().encode()
 _FAILED = 400  # RFC 9110, 15: from here on the request was not fulfilled
 _UPGRADED = 101
 _UNAUTHORISED = frozenset({401, 407})
@@ -72,32 +75,40 @@ class Ride:
 
     Attributes:
         call: The call; under a transport, that of the latest hop.
+        url: Where the call's request goes ...
+        origin: ... and the origin of that.
         home: The origin of the first request.
         base: That of the client's ``base_url``, if it has one: whose token it is, where its policy does not say.
-        until: When the present attempt is cut, in the engine's seconds.
-        slack: Seconds by which the client's own timeouts are to come after that.
-        sent: Under a transport, the requests that were hops of it; None before the first is done.  Weak: the requests hold the ride.
-        answered: Whether the present attempt had an answer that does not say that nothing was done.
-        refused: Whether its latest response asks for credentials.
+        began: When the present attempt began, in the engine's seconds ...
+        until: ... and when it is cut.
+        answered: Whether it had an answer that does not say that nothing was done.
         inner: What an engine in a transport further in would have travel on to the next hop.
+        sent: Under a transport, the requests that were hops of it; None before the first is done.  Weak: the requests hold the ride.
+        refused: Whether its latest response asks for credentials.
         minted: The key to begin with, where the ride is a second go at what was refused for want of credentials.
+        body: The body of its requests, where that can be read only once.
     """
 
-    __slots__ = ("adapter", "answered", "base", "body", "call", "home", "inner", "minted", "refused", "sent", "slack", "until")
+    __slots__ = ("__dict__", "adapter", "answered", "base", "began", "call", "home", "inner", "origin", "until", "url")
+
+    # What most rides never need stands at defaults of the class.
+    sent: weakref.WeakSet[Any] | None = None
+    refused: bool = False
+    minted: tuple[str, str] | None = None
+    body: Once | None = None
+
+    call: Call[Any]
+    url: Any
+    origin: str
+    home: str
+    began: float
+    until: float
+    answered: bool
+    inner: Ride | None
 
     def __init__(self, adapter: Adapter, base: str = "") -> None:
         self.adapter = adapter
         self.base = base
-        self.call: Call[Any] = cast("Call[Any]", None)
-        self.home = ""
-        self.until = math.inf
-        self.slack = _SLACK
-        self.sent: weakref.WeakSet[Any] | None = None
-        self.answered = False
-        self.refused = False
-        self.inner: Ride | None = None
-        self.minted: tuple[str, str] | None = None
-        self.body: Once | None = None
 
     def goes_on_with(self, request: Any) -> bool:
         """Whether *request* is the next hop; one that was a hop already is a new wish when it is sent once more."""
@@ -125,12 +136,8 @@ class Ride:
         """Begin an attempt."""
         self.inner = None
         self.answered = False
-        self.until, self.slack = math.inf, _SLACK
-        call = self.call
-        if call.bounded:
-            began = now()
-            self.until = began + call.cutoff
-            self.slack += lateness(min(call.cutoff, call.ends - began))
+        self.began = began = now()
+        self.until = began + self.call.cutoff
 
 
 class _Bounded:
@@ -181,15 +188,17 @@ class _Bounded:
 class _Hops:
     """A transport as the client sees it: every request that a ride goes through is a hop of it."""
 
+    __slots__ = ("_adapter", "transport")
+
     def __init__(self, transport: Any, adapter: Adapter) -> None:
-        self._transport = transport
+        self.transport = transport
         self._adapter = adapter
 
-    async def handle_async_request(self, request: Any) -> Any:
+    def handle_async_request(self, request: Any) -> Awaitable[Any]:
         ride = request.extensions.get(_RIDE)
         if not isinstance(ride, Ride):
-            return await self._transport.handle_async_request(request)  # an auth flow's own errand
-        return await self._adapter.hop(ride, request, self._transport)
+            return cast("Awaitable[Any]", self.transport.handle_async_request(request))  # an auth flow's own errand
+        return self._adapter.hop(ride, request, self.transport)
 
 
 @attrs.frozen(eq=False)
@@ -211,6 +220,9 @@ class Library:
     once: type[Once] = attrs.field(init=False)
     drained: type[Drained] = attrs.field(init=False)
     bounded: type[_Bounded] = attrs.field(init=False)
+    copied: Callable[[Any, dict[str, Any]], Any] = attrs.field(init=False)
+    has: Callable[[Any, bytes], bool] = attrs.field(init=False)
+    put: Callable[[Any, str, bytes, str], None] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         if not hasattr(self.http.AsyncClient, "_transport_for_url") or not _is_loaded(self.http.Response(200, content=b"")):
@@ -221,11 +233,15 @@ class Library:
         for kind in (Once, Drained, _Bounded):
             name = kind.__name__.strip("_").lower()
             object.__setattr__(self, name, type(kind.__name__, (kind, self.http.AsyncByteStream), {}))
+        object.__setattr__(self, "copied", copier(self.http))
+        object.__setattr__(self, "has", finder(self.http))
+        object.__setattr__(self, "put", setter(self.http))
 
-    def rewinds(self, stream: Any) -> bool:
-        """Whether the client can send this body again: bytes, or a form of bytes and of files that it rewinds itself."""
-        if isinstance(stream, self.http.ByteStream):
-            return True
+    def reads_once(self, stream: Any) -> bool:
+        """Whether the client cannot send this body again: neither bytes, nor a form of bytes and of files that it rewinds itself."""
+        return isinstance(stream, self.http.AsyncByteStream) and not isinstance(stream, Once) and not self._rewinds(stream)
+
+    def _rewinds(self, stream: Any) -> bool:
         return type(stream).__name__ == "MultipartStream" and all(map(_rewinds, stream.fields))
 
 
@@ -262,6 +278,11 @@ class Adapter:
         self._engine = engine.view(prepare=self._prepare, translate=self._translate)
         self._library = library
         self._owner = owner
+        self._now = engine.env.now
+        self._copied, self._has, self._put, self._in_memory = library.copied, library.has, library.put, library.http.ByteStream
+        # The latest of those that a client has, which is nearly always the only one.
+        self._hops: _Hops | None = None
+        self._base: tuple[Any, str] = None, ""
 
     def checked_transport(self, transport: T) -> T:
         """
@@ -277,29 +298,39 @@ class Adapter:
 
     def through(self, transport: T) -> T:
         """*transport*, with a hop made of each request that belongs to a call of ours."""
-        return cast("T", _Hops(transport, self))
+        hops = self._hops
+        if hops is None or hops.transport is not transport:
+            self._hops = hops = _Hops(transport, self)
+        through: Any = hops
+        return through  # type: ignore[no-any-return]  # it stands in for the transport
 
     # The two seams.
 
-    async def send(self, request: Any, send: Callable[..., Awaitable[Any]], *, stream: bool, base_url: Any) -> Any:
+    async def send(self, request: Any, send: Callable[..., Awaitable[Any]], how: dict[str, Any], *, stream: bool, base_url: Any) -> Any:
         """
         Run a client's ``send`` as one call.
 
         Args:
             request: The caller's; it stays as it is.
             send: The client's own, taking a request and ``stream``.
+            how: What else it is to be given.
             stream: Whether the caller reads the body; else it belongs to the attempt.
             base_url: The client's.
         """
         self._check(request)
-        ride = Ride(self, _origin(base_url) if base_url.host else "")
-        response = await self._engine.call(self._attempt, ride, request, send, stream)
-        _settle_with_sdk(ride.call, request, response)
-        drained = response.extensions.get(_DRAINED)
+        known, base = self._base
+        if known is not base_url:  # it seldom is another
+            base = _origin(base_url) if base_url.host else ""
+            self._base = base_url, base
+        ride = Ride(self, base)
+        response = await self._engine.call(self._attempt, ride, request, send, how, stream)
+        if response.status_code >= _FAILED:
+            _settle_with_sdk(ride.call, request, response)
+            drained = None if stream else response.extensions.get(_DRAINED)
+            if drained is not None and not _is_loaded(response):
+                await self._finish(response, drained, ride)
         if stream:
             self._hand_out(response, ride.call)
-        elif drained is not None and not _is_loaded(response):
-            await self._finish(response, drained, ride)
         return response
 
     async def handle(self, request: Any, transport: Any) -> Any:
@@ -314,7 +345,8 @@ class Adapter:
                 # An auth flow tries again.  What an attempt before the refusal may have done must not be done under another key.
                 ride.minted = earlier.call.minted
         response = await self._engine.call(self._single, ride, request, transport)
-        _settle_with_sdk(ride.call, request, response)
+        if response.status_code >= _FAILED:
+            _settle_with_sdk(ride.call, request, response)
         self._hand_out(response, ride.call)
         ride.refused = response.status_code in _UNAUTHORISED
         if ride.refused or response.has_redirect_location:
@@ -333,11 +365,13 @@ class Adapter:
 
     # One attempt.
 
-    async def _attempt(self, ride: Ride, request: Any, send: Callable[..., Awaitable[Any]], stream: bool) -> Any:
-        ride.begin(self.env.now)
-        copy = self._copy(request, request.headers, {**request.extensions, _RIDE: ride}, ride)
+    async def _attempt(self, ride: Ride, request: Any, send: Callable[..., Awaitable[Any]], how: dict[str, Any], stream: bool) -> Any:
+        ride.begin(self._now)
+        copy = self._copied(request, {**request.extensions, _RIDE: ride})
+        if not isinstance(copy.stream, self._in_memory):
+            self._watch(copy, ride)
         try:
-            response = await send(copy, stream=True)
+            response = await send(copy, stream=True, **how)
         except Exception:
             if ride.answered and not repeatable(ride.call):
                 # A hook's error, say, about a request of its own: that this was "never sent" does not undo what was answered before it.
@@ -347,13 +381,17 @@ class Adapter:
             return response
         drained = response.extensions.get(_DRAINED)
         if drained is None:
-            await self._closing(response, response.aread)
+            try:
+                await response.aread()
+            except BaseException:
+                await self._close(response)
+                raise
         elif drained.over:
             await self._load(response, drained)
         return response
 
     async def _single(self, ride: Ride, request: Any, transport: Any) -> Any:
-        ride.begin(self.env.now)
+        ride.begin(self._now)
         return await self.hop(ride, request, transport)
 
     async def hop(self, ride: Ride, request: Any, transport: Any) -> Any:
@@ -366,54 +404,68 @@ class Adapter:
             if ride.body is not None and ride.body.touched:
                 call.replayable = False
         ride.inner = stamped.extensions.get(_RIDE)
-        ride.answered = ride.answered or response.status_code not in _NOTHING_DONE
-        if response.status_code >= _FAILED:
+        status = response.status_code
+        if status not in _NOTHING_DONE:
+            ride.answered = True
+        if status >= _FAILED:
             if not _is_loaded(response) and isinstance(response.stream, self._library.http.AsyncByteStream):
                 await self._closing(response, functools.partial(self._drain, response, ride))
-        elif response.status_code in _SEE_OTHER and not repeatable(call):
+        elif status in _SEE_OTHER and not repeatable(call):
             # What was asked for may have been done, and the hop to come knows nothing of it: not even "never sent" makes a repeat safe.
             call.unsafe_inside = True
         return response
 
     def _stamped(self, request: Any, ride: Ride) -> Any:
         """A copy of *request* as it goes out: with key and token where they belong, and with no more time than there is."""
-        call = ride.call
-        headers = request.headers.copy()
-        origin = _origin(request.url)
-        audience = frozenset({ride.base or ride.home}) if call.origins is None else self._origins(call.origins)
-        stamp(headers, call, method=request.method, origin=origin, home=ride.home, audience=audience)
-        extensions = {name: value for name, value in request.extensions.items() if name != _RIDE}
-        if ride.inner is not None:
+        call, url, extensions = ride.call, request.url, dict(request.extensions)
+        if ride.inner is None:
+            extensions.pop(_RIDE, None)
+        else:
             extensions[_RIDE] = ride.inner
-        if origin != ride.home:
+        origin = ride.origin if url is ride.url else _origin(url)
+        away = origin != ride.home
+        if away:
             extensions[_HOME] = ride.home  # an engine further in must know, too, that this is somewhere else
         if call.ends < math.inf or ride.until < math.inf:
-            extensions["timeout"] = self._timeouts(extensions.get("timeout"), ride)
-        return self._copy(request, headers, extensions, ride)
-
-    def _copy(self, request: Any, headers: Any, extensions: dict[str, Any], ride: Ride) -> Any:
-        stream = request.stream
-        if not isinstance(stream, Once) and isinstance(stream, self._library.http.AsyncByteStream) and not self._library.rewinds(stream):
-            if ride.body is None or ride.body.stream is not stream:
-                ride.body = self._library.once(stream, self._library.http.StreamConsumed)
-            stream = ride.body
-        copy = self._library.http.Request(request.method, request.url, headers=headers, stream=stream, extensions=extensions)
-        if isinstance(stream, self._library.http.ByteStream):
-            copy.read()  # it is in memory: hooks and stand-in transports look at request.content
+            self._shorten(extensions, ride)
+        copy = self._copied(request, extensions)
+        if not isinstance(copy.stream, self._in_memory):
+            self._watch(copy, ride)
+        headers, keys = copy.headers, call.keys
+        header = DEFAULT_HEADER if keys is None else keys.header
+        own = headers[header] if self._has(headers, header.lower().encode()) else None
+        stamp_key(headers, call, own, method=request.method, away=away)
+        token = token_for(call, origin, (ride.base or ride.home,) if call.origins is None else self._origins(call.origins))
+        if token is not None:
+            self._put(headers, "Authorization", b"authorization", token)
         return copy
 
-    def _timeouts(self, own: object, ride: Ride) -> dict[str, float | None]:
-        """The client's own timeouts, none longer than the time left.  Once there is a head, an attempt no longer limits the reading."""
-        limits: dict[str, float | None] = dict(cast("Mapping[str, float | None]", own)) if isinstance(own, Mapping) else {}
-        now = self.env.now()
-        of_call = max(0.0, ride.call.ends - now) + ride.slack
-        of_attempt = max(0.0, ride.until - now)
+    def _watch(self, copy: Any, ride: Ride) -> None:
+        """Let the ride know when a body is touched that can be read only once."""
+        stream = copy.stream
+        if self._library.reads_once(stream):
+            if ride.body is None or ride.body.stream is not stream:
+                ride.body = self._library.once(stream, self._library.http.StreamConsumed)
+            copy.stream = ride.body
+
+    def _shorten(self, extensions: dict[str, Any], ride: Ride) -> None:
+        """Let none of the client's own timeouts outlast the time left.  Once there is a head, an attempt no longer limits the reading."""
+        call, now = ride.call, self._now()
+        of_call, of_attempt = call.ends - now, ride.until - now
+        own: dict[str, float] | None = extensions.get("timeout")
+        if type(own) is dict and own.keys() == _TIMEOUTS and None not in own.values():
+            longest = max(own.values())
+            if longest <= of_call and longest <= _HEADWAY * of_attempt:
+                return  # as nearly always
+        limits: dict[str, float | None] = dict(own) if isinstance(own, Mapping) else {}
+        slack = _SLACK + lateness(min(call.cutoff, call.ends - ride.began))
+        of_call, of_attempt = max(0.0, of_call) + slack, max(0.0, of_attempt)
         before = min(of_call, _HEADWAY * of_attempt)
-        for name, left in (("pool", before), ("connect", before), ("write", min(of_call, of_attempt + ride.slack)), ("read", of_call)):
+        for name, left in (("pool", before), ("connect", before), ("write", min(of_call, of_attempt + slack)), ("read", of_call)):
             limit = limits.get(name)
             if left < math.inf:
                 limits[name] = left if limit is None else min(limit, left)
-        return limits
+        extensions["timeout"] = limits
 
     # Failed responses.
 
@@ -456,10 +508,13 @@ class Adapter:
         try:
             await read()
         except BaseException:
-            with contextlib.suppress(Exception), self.env.cutoff(_CLOSE_SECONDS, shield=True):
-                await response.aclose()
-                await response.stream.aclose()  # a response cancelled while it closed its stream takes itself for closed
+            await self._close(response)
             raise
+
+    async def _close(self, response: Any) -> None:
+        with contextlib.suppress(Exception), self.env.cutoff(_CLOSE_SECONDS, shield=True):
+            await response.aclose()
+            await response.stream.aclose()  # a response cancelled while it closed its stream takes itself for closed
 
     async def _discard(self, failure: Failure) -> None:
         """Free the connection of a response that is thrown away.  It stays readable: a repeat that is refused brings it back."""
@@ -482,22 +537,24 @@ class Adapter:
 
     def _prepare(self, call: Call[Any]) -> None:
         ride, request = call.args[0], call.args[1]
-        url = request.url
-        call.method = request.method
+        method, url, extensions = request.method, request.url, request.extensions
+        origin, host = _place(url.scheme, url.raw_host, url.port)
+        call.method = method
         call.path = url.raw_path.decode("ascii", "replace").partition("?")[0]
-        call.peer = origin = _origin(url)
-        call.label = f"{request.method} {url.netloc.decode('ascii', 'replace')}"  # a path may hold secrets, and labels are logged
+        call.peer = origin
+        call.label = f"{method} {host}"  # a path may hold secrets, and labels are logged
         call.closer = self._discard
-        ride.board(call, self._home_of(request, origin))
-        if call.plan.attempts is not None and request.headers.get(COUNT_HEADER, "0") != "0":
+        ride.url, ride.origin = url, origin
+        # It may be what a redirect led to, followed by the caller's hand or by an engine around this one.
+        earlier = extensions.get(_RIDE)
+        if isinstance(earlier, Ride) and earlier.adapter is self:
+            ride.board(call, earlier.home)
+        else:
+            ride.board(call, extensions.get(_HOME, origin))
+        if call.plan.attempts is not None and self._has(request.headers, _COUNT_HEADER) and request.headers[COUNT_HEADER] != "0":
             # An SDK tries again what we have just given up.  It may, once each time; its tries and ours do not multiply.
             call.others = call.plan.attempts
             call.nest(outer=request.headers.get("user-agent", "SDK").partition("/")[0])
-
-    def _home_of(self, request: Any, origin: str) -> str:
-        """Where *request* set out: it may be what a redirect led to, followed by the caller's hand or by an engine around this one."""
-        ride = self._ride_of(request)
-        return cast("str", request.extensions.get(_HOME, origin)) if ride is None else ride.home
 
     def _translate(self, call: Call[Any], error: ResilienceError) -> ResilienceError:
         """An error of ours as one of the client's family; of a kind that has no twin, as it is."""
@@ -529,7 +586,7 @@ class Adapter:
 
 def _settle_with_sdk(call: Call[Any], request: Any, response: Any) -> None:
     """Tell an SDK that counts its retries not to repeat what was not to be, or has been often enough: it asks this header first."""
-    if call.plan.attempts is None or response.status_code < _FAILED or COUNT_HEADER not in request.headers:
+    if call.plan.attempts is None or COUNT_HEADER not in request.headers:
         return
     if call.parent is not None and call.final in {None, "attempts"}:
         return  # an engine around the SDK shares the attempts, and would take this for the peer's own word
@@ -542,7 +599,17 @@ def _named(value: Any) -> str:
 
 def _origin(url: Any) -> str:
     """Scheme, host and port as the client has normalised them: in lower case, without the scheme's own port."""
-    return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"
+    return _place(url.scheme, url.raw_host, url.port)[0]
+
+
+@functools.lru_cache(maxsize=256)
+def _place(scheme: str, host: bytes, port: int | None) -> tuple[str, str]:
+    """An origin, and without its scheme."""
+    name = host.decode("ascii", "replace")
+    place = f"[{name}]" if ":" in name else name
+    if port is not None:
+        place = f"{place}:{port}"
+    return f"{scheme}://{place}", place
 
 
 @functools.lru_cache(maxsize=256)

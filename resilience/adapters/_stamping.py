@@ -2,40 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Final
 
 from resilience.call import Call
 
-__all__ = ["stamp"]
+__all__ = ["DEFAULT_HEADER", "stamp_key", "token_for"]
+
+DEFAULT_HEADER: Final = "Idempotency-Key"
+"""Where the caller's own key would be where no policy says otherwise."""
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
 
 
-def stamp(headers: Any, call: Call[Any], *, method: str, origin: str, home: str, audience: frozenset[str]) -> None:
+def stamp_key(headers: Any, call: Call[Any], own: str | None, *, method: str, away: bool) -> None:
     """
-    Put key and token of *call* on a request that is about to go out.
+    Put the key of *call* on a request that is about to go out.
 
     Args:
         headers: The request's, to be changed: they ignore case, and take items as a dict does.
         call: The call.
+        own: What they have already where its key goes, if anything.
         method: The request's method, in capitals.
-        origin: Where it goes.
-        home: The origin of the call's first request.  Anywhere else it carries no key, not even the caller's own.
-        audience: The origins that the token is for.
+        away: Whether it goes to another origin than the call's first request did.  There it carries no key, not even the caller's own.
     """
-    name = call.key_header or "Idempotency-Key"
-    key = headers.get(name)
-    if origin != home:
-        if key is not None:
-            del headers[name]  # the caller's own, which clients would hand on
+    keys = call.keys
+    if away:
+        if own is not None:
+            del headers[DEFAULT_HEADER if keys is None else keys.header]  # the caller's own, which clients would hand on
         if method not in _SAFE:
             call.key_taken = False  # what is done there is done without a key
-    elif key:  # an empty one protects nobody
-        call.adopt_key(key)
-    elif method in call.key_methods:
-        headers[name] = call.take_key()
+    elif own:  # an empty one protects nobody
+        call.adopt_key(own)
+    elif keys is not None and method in keys.methods:
+        headers[keys.header] = call.take_key()
+
+
+def token_for(call: Call[Any], origin: str, audience: Container[str]) -> str | None:
+    """
+    What a request to *origin* is to have in ``Authorization``, if anything.
+
+    Args:
+        call: The call.
+        origin: Where the request goes.
+        audience: The origins that the token is for.
+    """
     token = call.token
-    if token is not None:
-        call.withheld = origin not in audience
-        if not call.withheld:
-            headers["Authorization"] = f"Bearer {token}"
+    if token is None:
+        return None
+    if origin not in audience:
+        call.withheld = True
+        return None
+    call.withheld = False
+    return f"Bearer {token}"

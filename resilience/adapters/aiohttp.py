@@ -44,7 +44,7 @@ from yarl import URL
 from resilience import errors
 from resilience.adapters._bodies import DRAIN_SECONDS, DRAIN_SHARE, decoded
 from resilience.adapters._engines import checked_engine
-from resilience.adapters._stamping import stamp
+from resilience.adapters._stamping import DEFAULT_HEADER, stamp_key, token_for
 from resilience.adapters._twins import Twins, translating, twin_of
 from resilience.backend import Cutoff
 from resilience.call import Call, out_of_time
@@ -399,7 +399,12 @@ def _stamped(req: ClientRequest, ride: _Ride) -> ClientRequest:
     else:
         base = getattr(req.session, "_base_url", None)
         audience = frozenset({ride.home if base is None else _origin(base)})
-    stamp(sent.headers, call, method=req.method, origin=_origin(req.url), home=ride.home, audience=audience)
+    origin = _origin(req.url)
+    own = sent.headers.get(call.key_header or DEFAULT_HEADER)
+    stamp_key(sent.headers, call, own, method=req.method, away=origin != ride.home)
+    token = token_for(call, origin, audience)
+    if token is not None:
+        sent.headers["Authorization"] = token
     return sent
 
 

@@ -56,7 +56,7 @@ import grpc.aio
 
 from resilience import errors
 from resilience.adapters._engines import checked_engine
-from resilience.adapters._stamping import stamp
+from resilience.adapters._stamping import DEFAULT_HEADER, stamp_key, token_for
 from resilience.adapters._twins import Twins, translating
 from resilience.backend import lateness
 from resilience.call import Call, current
@@ -363,7 +363,10 @@ class _Adapter:
         fields = _Fields(trip.details.metadata)
         audience = {self._target} if call.origins is None or self._is_one_of(call.origins) else set[str]()
         here = self._target
-        stamp(fields, call, method=_method(trip), origin=here, home=here, audience=frozenset(audience))
+        stamp_key(fields, call, fields.get(call.key_header or DEFAULT_HEADER), method=_method(trip), away=False)
+        token = token_for(call, here, audience)
+        if token is not None:
+            fields["Authorization"] = token
         left = min(call.ends - self._env.now(), call.cutoff if whole else math.inf)
         outgoing = grpc.aio.ClientCallDetails(
             trip.details.method,

@@ -14,7 +14,6 @@ served: engines are async only.
 
 from __future__ import annotations
 
-import functools
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
@@ -111,9 +110,7 @@ class ResilientClient(httpx2.AsyncClient):
         Raises:
             httpx2.TransportError: What the last attempt raised, or one of ours: `HttpxCircuitOpen`, `HttpxDeadlineExceeded` ...
         """
-        response: httpx2.Response = await self._adapter.send(
-            request, functools.partial(super().send, **how), stream=stream, base_url=self.base_url
-        )
+        response: httpx2.Response = await self._adapter.send(request, super().send, how, stream=stream, base_url=self.base_url)
         return response
 
     def _transport_for_url(self, url: httpx2.URL) -> httpx2.AsyncBaseTransport:
