@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from benchmarks import failure_path, happy_path, hints, loopback, picture, tables
-from benchmarks.aims import BESIDE, FAILURES, HAPPY, LOOPBACK, aimed, missed
+from benchmarks import failure_path, happy_path, hints, import_time, loopback, picture, tables
+from benchmarks.aims import BESIDE, FAILURES, HAPPY, IMPORT, LOOPBACK, aimed, missed
 from benchmarks.figures import Curve, Figure
 from benchmarks.results import Result, load
 from benchmarks.rounds import as_in_production
@@ -62,6 +62,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         (FAILURES,), lambda effort: failure_path.figures(_rounds(failure_path.ROUNDS, effort)), libraries=failure_path.LIBRARIES
     ),
     "loopback": Benchmark((LOOPBACK,), loopback.figures, libraries=loopback.LIBRARIES),
+    "import": Benchmark((IMPORT,), lambda effort: import_time.figures(_rounds(import_time.PAIRS, effort)), libraries=import_time.LIBRARIES),
     "hints": Benchmark((), lambda effort: hints.figures(_rounds(1_000, effort)), libraries=hints.LIBRARIES),
 }
 
@@ -98,6 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--readme", action="store_true", help="renew the tables in benchmarks/README.md")
     parser.add_argument("--check", action="store_true", help="exit with 1 where an aim is missed by more than 15 %%, and name it")
     options = parser.parse_args(arguments)
+    if options.readme and len(options.only) < len(BENCHMARKS):
+        parser.error("--readme renews all tables of one run: it does not go with --only")
 
     result = load(options.saved) if options.saved else measured(options.only, options.rounds)
     result = attrs.evolve(result, figures=aimed(result.figures))

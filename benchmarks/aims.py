@@ -35,6 +35,7 @@ AIMS: Mapping[tuple[str, str], float] = {
     (BESIDE, "all, of nopanic's retry, breaker, timeout"): 0.5,
     (FAILURES, "recovered: everything on"): 3.0,
     (LOOPBACK, "httpx2: GET, wall time"): 1.05,
+    (IMPORT, "resilience, and what a first program names"): 20.0,
 }
 
 

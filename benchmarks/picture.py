@@ -20,7 +20,7 @@ from benchmarks.tables import by_group, number
 __all__ = ["draw"]
 
 WIDTH = 960
-LEFT, RIGHT = 310, 840  # of the bars; what is left of them is their names', what is right of them their figures'
+LEFT, RIGHT = 330, 840  # of the bars; what is left of them is their names', what is right of them their figures'
 ROW = 19
 GAP = 26
 FARTHEST = 2.0  # times its aim

@@ -106,6 +106,7 @@ def test_the_aims_are_those_that_were_set() -> None:
         "all, of nopanic's retry, breaker, timeout": 0.5,
         "recovered: everything on": 3,
         "httpx2: GET, wall time": 1.05,
+        "resilience, and what a first program names": 20,
     }
 
     assert expected == {row: aim for (_, row), aim in AIMS.items()}
@@ -286,6 +287,14 @@ def test_without_the_check_a_missed_aim_is_only_told(tmp_path: Path, capsys: pyt
     assert 0 == command.main(["--saved", str(tmp_path / "result.json"), "--svg", str(tmp_path / "result.svg")])
     assert "1800%" in capsys.readouterr().out
     assert picture.draw(RESULT) == (tmp_path / "result.svg").read_text(encoding="utf-8")
+
+
+def test_the_page_is_renewed_as_a_whole_or_not_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    """It says that all its tables are of one run."""
+    with pytest.raises(SystemExit):
+        command.main(["--only", "happy", "--readme"])
+
+    assert "--readme renews all tables of one run: it does not go with --only" in capsys.readouterr().err
 
 
 def test_a_benchmark_that_there_is_not_is_named(capsys: pytest.CaptureFixture[str]) -> None:
