@@ -25,7 +25,7 @@ from itertools import islice
 from typing import Any, Final
 
 from resilience.reading.hints import sane_seconds
-from resilience.reading.peek import is_list, is_mapping, item, plain_int, word
+from resilience.reading.peek import is_list, is_mapping, item, lacks, plain_int, word
 
 __all__ = ["body_hint", "cost_hint", "deep_item", "details", "members"]
 
@@ -36,10 +36,14 @@ _DIGITS = r"[0-9]{1,12}"
 _SECOND = 1_000_000_000  # nanoseconds
 # Names that say their unit, and what makes seconds of it.
 _UNITS: Final = {"retry_after_ms": 1000.0, "retryAfterMs": 1000.0, "retry_after_seconds": 1.0, "retryAfterSeconds": 1.0}
+_ERRORS: Final = frozenset({"errors"})
+_HINTING: Final = frozenset({"details", "ok", "global", "cloudflare_error", *_UNITS})
 
 
 def body_hint(fields: Any) -> float | None:
     """Seconds that one mapping of a body asks us to wait, finite and >= 0; None if it does not, or in no known unit."""
+    if lacks(fields, _HINTING):
+        return None
     asked = [_duration(item(found, name)) for found in details(fields, "RetryInfo") for name in ("retryDelay", "retry_delay")]
     for name, in_a_second in _UNITS.items():
         units = sane_seconds(item(fields, name))
@@ -57,7 +61,9 @@ def cost_hint(top: Any) -> float | None:
 
     A floor, as others draw on the same bucket.
     """
-    if not any(word(deep_item(error, "extensions", "code")) == "THROTTLED" for error in members(item(top, "errors"))):
+    if lacks(top, _ERRORS) or not any(
+        word(deep_item(error, "extensions", "code")) == "THROTTLED" for error in members(item(top, "errors"))
+    ):
         return None
     cost = deep_item(top, "extensions", "cost")
     requested, available, restored = (

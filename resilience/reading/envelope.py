@@ -41,9 +41,9 @@ from typing import Any, Final
 import attrs
 
 from resilience.reading.body_hints import body_hint, cost_hint, deep_item, details, members
-from resilience.reading.peek import is_bytes, is_list, is_mapping, is_text, item, plain_int, word
+from resilience.reading.peek import is_bytes, is_list, is_mapping, is_text, item, lacks, plain_int, word
 
-__all__ = ["LARGEST", "Envelope", "clip", "parsed", "read_envelope"]
+__all__ = ["LARGEST", "NOTHING", "Envelope", "clip", "parsed", "read_envelope"]
 
 LARGEST: Final = 65_536
 """The longest body that is parsed, in bytes or characters."""
@@ -56,9 +56,11 @@ _CLIP = 500  # characters of a message
 _LEVELS = r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|([\[{])|[\]}]'
 # A status says nothing that the response did not, be it a number or, by way of some SDKs, its digits.
 _HTTP_STATUS = r"[1-5][0-9]{2}"
+_STATUS_DIGITS = 3
 _GOOGLE_STATUS = r"[A-Z]+(?:_[A-Z]+)*"
 # GenerateRequestsPerDayPerProjectPerModel-FreeTier, defaultPerDayPerProject, and the snake_case of quota metrics.
 _DAILY = r"(?i:per_?day|daily)"
+_GOOGLES = frozenset({"details", "errors"})
 _NO_KINDS = frozenset({"error", "about:blank"})  # Anthropic's wrapper; RFC 9457: "no more than the status says"
 # RFC 3986, appendix B, for references that have parts.
 _TYPE = r"(?=.*[/:])(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://[^/?#]*)?(?P<path>[^?#]*)(?:\?[^#]*)?(?:#(?P<fragment>.*))?"
@@ -98,7 +100,7 @@ def read_envelope(body: object) -> Envelope:
     if is_list(top):
         top = next(iter(members(top)), None)
     if not is_mapping(top):
-        return _NOTHING
+        return NOTHING
     code = kind = message = None
     asked = cost_hint(top)
     for fields in _places(top):
@@ -109,7 +111,8 @@ def read_envelope(body: object) -> Envelope:
     return Envelope(code or _problem(top), kind, message, asked)
 
 
-_NOTHING = Envelope()
+NOTHING: Final = Envelope()
+"""What a body says that is no envelope."""
 
 
 def parsed(body: object) -> Any:
@@ -175,19 +178,24 @@ def _code(fields: Any) -> str | None:
     if number is not None:
         # Google's number is a status or a gRPC code; its name stands beside it.
         raw = _google_status(fields) or _digits(number)
-    candidates = (
-        *_google_codes(fields),
-        item(fields, "decline_code"),
-        raw,
-        item(fields, "Code"),
-        _aws_type(item(fields, "__type")),
-        deep_item(fields, "extensions", "code"),
-        deep_item(fields, "details", "error_code"),
-        deep_item(fields, "innererror", "code"),
-        _oauth_error(item(fields, "error")),
-    )
-    found = (code for candidate in candidates if (code := word(candidate)) is not None)
-    return next((code for code in found if not re.fullmatch(_HTTP_STATUS, code)), None)
+    for candidate in _codes(fields, raw):
+        code = word(candidate)
+        if code is not None and not (len(code) == _STATUS_DIGITS and re.fullmatch(_HTTP_STATUS, code)):
+            return code
+    return None
+
+
+def _codes(fields: Any, raw: object) -> Iterator[object]:
+    """What may be the code, the most telling first; *raw* is what the field of that name says."""
+    yield from _google_codes(fields)
+    yield item(fields, "decline_code")
+    yield raw
+    yield item(fields, "Code")
+    yield _aws_type(item(fields, "__type"))
+    yield deep_item(fields, "extensions", "code")
+    yield deep_item(fields, "details", "error_code")
+    yield deep_item(fields, "innererror", "code")
+    yield _oauth_error(item(fields, "error"))
 
 
 def _google_status(fields: Any) -> str | None:
@@ -198,6 +206,8 @@ def _google_status(fields: Any) -> str | None:
 
 def _google_codes(fields: Any) -> list[object]:
     """What Google's details say happened, the most telling first."""
+    if lacks(fields, _GOOGLES):
+        return []
     information = details(fields, "ErrorInfo")
     # The older APIs: {"error": {"code": 403, "errors": [{"domain": "usageLimits", "reason": "userRateLimitExceeded"}]}}
     older = members(item(fields, "errors")) if plain_int(item(fields, "code")) is not None else []
@@ -235,9 +245,18 @@ def _problem(top: Any) -> str | None:
 
 
 def _kind(fields: Any) -> str | None:
-    candidates = (item(fields, "type"), item(fields, "Type"), _google_status(fields), _inner_code(fields))
-    found = (kind for candidate in candidates if (kind := word(candidate)) is not None)
-    return next((kind for kind in found if kind not in _NO_KINDS), None)
+    for candidate in _kinds(fields):
+        kind = word(candidate)
+        if kind is not None and kind not in _NO_KINDS:
+            return kind
+    return None
+
+
+def _kinds(fields: Any) -> Iterator[object]:
+    yield item(fields, "type")
+    yield item(fields, "Type")
+    yield _google_status(fields)
+    yield _inner_code(fields)
 
 
 def _inner_code(fields: Any) -> object:

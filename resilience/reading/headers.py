@@ -8,13 +8,13 @@ happens, once for all fields that are wanted: a tenth of a microsecond or two fo
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import Any
 
 from resilience.reading.peek import is_bytes, is_list, is_mapping, is_text, names
 
-__all__ = ["header", "header_fields", "header_values", "is_headers"]
+__all__ = ["header", "header_fields", "header_values", "is_headers", "picked"]
 
 _MOST = 256  # fields that are looked at; servers allow about a hundred
 _ALL = 1 << 20  # more values than are ever there
@@ -42,26 +42,52 @@ def header_fields(headers: object, wanted: Collection[str], *, most: int) -> dic
         By name in lower case, those that are there.  Bytes are read as Latin-1, numbers (a test's ``{"Retry-After": 5}``) as written.
     """
     found: dict[str, list[str]] = {}
+    for pair in _walked(headers, wanted):
+        if pair is None:
+            return {}
+        name, text = pair
+        size = text.count(", ") + 1
+        if size <= most:
+            found.setdefault(name, []).append(text)
+            most -= size
+            if not most:
+                break
+    return found
+
+
+def picked(headers: object, wanted: Collection[str]) -> list[tuple[str, str] | None]:
+    """
+    The *wanted* fields as a list of pairs, of which `header_fields` makes the same as of all *headers*.
+
+    Some headers make their pairs anew each time that they are walked, in several microseconds.  Whoever looks for different things picks
+    them all first.
+
+    Args:
+        headers: As for `header_fields`.
+        wanted: Names in lower case; a set is quickest.
+    """
+    return list(_walked(headers, wanted))
+
+
+def _walked(headers: object, wanted: Collection[str]) -> Iterator[tuple[str, str] | None]:
+    """The *wanted* fields as names in lower case and values; None, and no more, where a list has something else among its pairs."""
     try:
         holder: Any = headers
         listed = is_list(headers)
         if not listed and not _has_items(headers):
-            return found
+            return
         for pair in islice(holder if listed else holder.items(), _MOST):
             if listed and not ((type(pair) in _LISTS or is_list(pair)) and len(pair) == 2):  # noqa: PLR2004
-                return {}
+                yield None
+                return
             key, value = pair
             name = key.lower() if type(key) is str else (_text(key) or "").lower()
             if name in wanted:
                 text = value if type(value) is str else _text(value)
-                if text is not None and (size := text.count(", ") + 1) <= most:
-                    found.setdefault(name, []).append(text)
-                    most -= size
-                    if not most:
-                        break
+                if text is not None:
+                    yield name, text
     except Exception:  # noqa: BLE001 - a mapping of somebody else's may raise anything; what came before stands
-        return found
-    return found
+        return
 
 
 def header_values(headers: object, name: str) -> list[str]:

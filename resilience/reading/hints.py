@@ -29,11 +29,13 @@ from resilience.reading.headers import header_fields
 from resilience.reading.limits import Window, policies, until_unspent
 from resilience.reading.peek import plain_int
 
-__all__ = ["HINTS", "Hint", "retry_after", "sane_seconds", "should_retry"]
+__all__ = ["HINTS", "TELLING", "Hint", "retry_after", "sane_seconds", "should_retry"]
 
 _SPACE = " \t"
 _LONGEST = 256  # characters of one field; several dates fit
 _MOST = 14  # values in all, where a date counts twice for its comma; Anthropic sends eleven
+
+_NO_MOMENT = 6  # characters: neither a date, nor a number of seconds that could be one, so that nobody needs to know the time
 
 _DAYS = frozenset("mon tue wed thu fri sat sun day".split())  # how what stands before the comma inside a date ends
 
@@ -100,6 +102,8 @@ HINTS: Final = (*_ASKED, *_RESETS)
 _DATE = "date"
 _PACING: Final = frozenset([_DATE, *(hint.header for hint in HINTS), *(hint.remaining for hint in _RESETS)])
 _SAYING_SO: Final = frozenset({"x-should-retry", "stripe-should-retry"})
+TELLING: Final = _PACING | _SAYING_SO
+"""The headers that `retry_after` and `should_retry` look for."""
 
 
 def retry_after(headers: object, *, wall: float, status: int | None = None) -> float | None:
@@ -119,18 +123,23 @@ def retry_after(headers: object, *, wall: float, status: int | None = None) -> f
     dates = found.pop(_DATE, [])
     if not found:
         return None
-    now = _now_there(dates, wall)
+    now = None
     for hint in _ASKED:
         if hint.header in found:
-            wait = _most(hint.parse, found[hint.header], now)
+            fields = found[hint.header]
+            if now is None and max(map(len, fields)) > _NO_MOMENT:
+                now = _now_there(dates, wall)
+            wait = _most(hint.parse, fields, wall if now is None else now)
             if wait is not None:
                 return wait
-    return until_unspent(_windows(found, now), status)
+    return until_unspent(_windows(found, _now_there(dates, wall) if now is None else now), status)
 
 
 def should_retry(headers: object) -> bool | None:
     """The peer's own word on repeating, ``x-should-retry`` or Stripe's, ``true`` or ``false``; None where it gave none, or two."""
     found = header_fields(headers, _SAYING_SO, most=_MOST)
+    if not found:
+        return None
     said = {value.lower() for fields in found.values() for value in _values(fields)}
     return {"true": True, "false": False}.get(said.pop()) if len(said) == 1 else None
 

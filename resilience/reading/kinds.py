@@ -18,12 +18,12 @@ from __future__ import annotations
 import contextlib
 import types
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from resilience.outcome import Phase, Signal
 from resilience.reading.peek import names
 
-__all__ = ["ASKED", "Kind", "asked_of", "kind_of"]
+__all__ = ["ASKED", "Kind", "asked_of", "kind_of", "stands_alone"]
 
 ASKED: Final = frozenset(
     {
@@ -100,7 +100,25 @@ def asked_of(error: BaseException, known: Kind) -> frozenset[str]:
     held = error.__dict__
     if type(held) is not dict:  # one of a subclass, which may hide what it holds
         return ASKED
-    return known.declared | ASKED.intersection(held) if held else known.declared
+    if not held:
+        return known.declared
+    try:
+        return known.declared | ASKED.intersection(held)
+    except Exception:  # noqa: BLE001 - whoever writes to a namespace directly may put anything there
+        return ASKED
+
+
+def stands_alone(outcome: object) -> bool:
+    """Whether *outcome* is an exception with no cause and none of `ASKED`, as most are: there is nothing behind it."""
+    kind: Any = type(outcome)
+    try:
+        known = _KINDS[kind]
+    except Exception:  # noqa: BLE001 - as above, or no exception at all: only their classes are kept
+        return False
+    if known.declared or (known.watched and not known.holds(kind)):
+        return False
+    error = cast("BaseException", outcome)
+    return type(error.__dict__) is dict and not error.__dict__ and error.__cause__ is None
 
 
 def _meet(kind: type) -> Kind:

@@ -8,7 +8,7 @@ A stand-in has every attribute, a lazy one does I/O when touched, a proxy lies a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 __all__ = [
     "attribute",
@@ -19,6 +19,7 @@ __all__ = [
     "is_mapping",
     "is_text",
     "item",
+    "lacks",
     "names",
     "plain_int",
     "status_of",
@@ -79,6 +80,14 @@ def item(mapping: Any, key: str) -> Any:
         return mapping.get(key)
     except Exception:  # noqa: BLE001 - some mappings load, check or convert on the way
         return None
+
+
+def lacks(fields: object, keys: frozenset[str]) -> bool:
+    """Whether *fields* is a plain dict that has none of the *keys*, as can be found out in one step."""
+    try:
+        return type(fields) is dict and keys.isdisjoint(cast("dict[object, object]", fields))
+    except Exception:  # noqa: BLE001 - its keys may be anything
+        return False
 
 
 def names(kind: type) -> list[str]:

@@ -18,16 +18,15 @@ from typing import Final
 import attrs
 
 from resilience.reading.headers import header
-from resilience.reading.kinds import asked_of, kind_of
-from resilience.reading.peek import attribute, is_error, is_group, is_list, is_mapping, item, names, plain_int
-from resilience.reading.request import HOLDERS, request_of
+from resilience.reading.kinds import stands_alone
+from resilience.reading.peek import attribute, is_error, is_list, is_mapping, item, names, plain_int
+from resilience.reading.request import request_of
 
 __all__ = ["COUNT_HEADER", "Repeated", "repeats_behind"]
 
 COUNT_HEADER: Final = "x-stainless-retry-count"
 """How often the SDK has sent this request before, as it says itself."""
 
-_ASKED = HOLDERS | {"raw", "retries"}
 _MOST = 1000  # times; whoever claims more is not believed
 
 
@@ -47,19 +46,12 @@ class Repeated:
 
 def repeats_behind(outcome: object) -> Repeated | None:
     """What the client behind a failure says of its own repeats; None where it made none, or does not tell.  Never raises."""
-    if _tells_nothing(outcome):
+    if stands_alone(outcome):
         return None
     times = _stainless(outcome) or _botocore(outcome) or _urllib3(outcome)
     if times is None or not 0 < times <= _MOST:
         return None
     return Repeated(next(iter(names(type(outcome))), "client").partition(".")[0], times)
-
-
-def _tells_nothing(outcome: object) -> bool:
-    """Whether it is an exception, as most are, that leads to no request and no response, nor to another one."""
-    if not is_error(outcome) or is_group(outcome) or outcome.__cause__ is not None:
-        return False
-    return _ASKED.isdisjoint(asked_of(outcome, kind_of(type(outcome))))
 
 
 def _stainless(outcome: object) -> int | None:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import attrs
 
 from resilience.reading.headers import header, is_headers
-from resilience.reading.kinds import asked_of, kind_of
+from resilience.reading.kinds import asked_of, kind_of, stands_alone
 from resilience.reading.peek import attribute, is_error, is_group, is_list, is_text
 from resilience.reading.phase import STEPS, leaves_of
 from resilience.reading.responses import reader_of
 
-__all__ = ["HOLDERS", "RequestFacts", "request_meant", "request_of"]
+__all__ = ["RequestFacts", "request_meant", "request_of"]
 
 # Compiled when first needed, which is after a failure.
 _METHOD = r"[A-Za-z]+(?:[-_][A-Za-z]+)*"
 _PATH = r"(?:[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*)?(/[^?#]*)?"
-HOLDERS: Final = frozenset({"response", "history", "request", "request_info"})
-"""The attributes of an exception that may lead to its request."""
+_HOLDERS = frozenset({"response", "history", "request", "request_info"})
 _LONGEST = 8192  # characters of a URL
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _VERBS = _HARMLESS | {"POST", "PUT", "PATCH", "DELETE"}
@@ -54,6 +53,8 @@ def request_of(outcome: object) -> RequestFacts | None:
     After redirects it is the first request, since that is the one a repeat would send.  Of several (an exception group) it is one that may
     have had effects, if there is any.
     """
+    if stands_alone(outcome):
+        return None
     if not is_error(outcome):
         return None if reader_of(type(outcome)) is None else _facts(outcome)
     error: BaseException | None = outcome
@@ -96,7 +97,7 @@ def request_meant(fn: Any, args: tuple[object, ...], kwargs: Mapping[str, Any]) 
 
 
 def _facts_of(error: BaseException) -> RequestFacts | None:
-    return None if asked_of(error, kind_of(type(error))).isdisjoint(HOLDERS) else _facts(error)
+    return None if asked_of(error, kind_of(type(error))).isdisjoint(_HOLDERS) else _facts(error)
 
 
 def _facts(holder: object) -> RequestFacts | None:

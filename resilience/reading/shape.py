@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Collection, Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 import attrs
 
 from resilience.errors import ResilienceError
 from resilience.outcome import Phase, Signal, new_signal
-from resilience.reading.envelope import Envelope, clip, parsed, read_envelope
-from resilience.reading.headers import header, is_headers
-from resilience.reading.hints import retry_after, sane_seconds, should_retry
+from resilience.reading.envelope import NOTHING, Envelope, clip, parsed, read_envelope
+from resilience.reading.headers import header, is_headers, picked
+from resilience.reading.hints import TELLING, retry_after, sane_seconds, should_retry
 from resilience.reading.kinds import Kind, asked_of, kind_of
 from resilience.reading.native import NATIVE, read_native
 from resilience.reading.peek import attribute, is_error, is_group, is_list, is_mapping, item, names, plain_int, status_of, word
@@ -42,6 +42,8 @@ __all__ = [
     "response_status",
 ]
 
+T = TypeVar("T")
+
 REFUSALS: Final = frozenset({"not_authed", "invalid_auth", "token_expired", "ratelimited", "rate_limited", "request_timeout"})
 """
 Codes of Slack's by which it refuses a request before it does any work, although its status is 200; the last means that the request's body
@@ -50,8 +52,9 @@ was "missing or truncated".
 
 _STATUSES = ("status_code", "status", "http_status")
 # What SDKs copy from the peer's envelope: `errors` and `extensions` GraphQL clients, `errors` and `details` google-api-core.
-_COPIED = ("type", "status", "message", "errors", "extensions", "details")
+_COPIED = ("type", "status", "message", "errors", "extensions", "details", "code")
 _ERROR_TYPE: Final = "x-amzn-errortype"
+_TELLING = TELLING | {_ERROR_TYPE}
 # Their ``reason`` is what went wrong, and no cause of theirs.
 _WRAPPERS = frozenset({"urllib.URLError", "urllib3.MaxRetryError"})
 # An answer that aiohttp cannot parse is the one, with the status 400, caused by the other, whose code that is.  No peer has said so.
@@ -62,7 +65,9 @@ _REDIRECTED_ELSEWHERE = range(300, 304)  # 300 to 303: the next request may be a
 _DEPRECATED_CODE = frozenset({"aiohttp.ClientResponseError", "websockets.ConnectionClosed"})
 # All whose names say more than how far an attempt got.
 _BY_NAME = frozenset({*NATIVE, *_WRAPPERS, *_UNPARSED, *_DEPRECATED_CODE})
-_NOTHING = Envelope()
+# What reading asks for; `resilience.reading.request` and `resilience.reading.repeats` ask for the rest.
+_SAYING = frozenset({"response", "headers", "body", "json_body", "retry_after", "history", *_STATUSES, *_COPIED})
+_CODE = frozenset({"code"})
 
 
 def read(outcome: object, *, wall: float = math.nan, body: object = None) -> Signal:
@@ -90,10 +95,10 @@ def read(outcome: object, *, wall: float = math.nan, body: object = None) -> Sig
 def _read_value(value: object, wall: float, body: object) -> Signal:
     reader = reader_of(type(value))
     if reader is None:
-        said = read_envelope(value) if is_mapping(value) else Envelope()
+        said = read_envelope(value) if is_mapping(value) else NOTHING
         return Signal(code=said.code, kind=said.kind, message=said.message, retry_after=said.retry_after)
     status = reader(value)
-    headers = attribute(value, "headers")
+    headers = picked(attribute(value, "headers"), _TELLING)
     said = read_envelope(loaded_body(value) if body is None else body)
     return Signal(
         status=status,
@@ -125,27 +130,28 @@ def _read_group(group: BaseExceptionGroup[BaseException], wall: float) -> Signal
 
 def _read_error(error: BaseException, wall: float, body: object) -> Signal:
     known = kind_of(type(error))
-    asked = asked_of(error, known)
     bare = _bare(known, error)
-    if bare is not None and not asked and body is None:
+    asked = asked_of(error, known)
+    if bare is not None and body is None and (not asked or _SAYING.isdisjoint(asked)):
         return _read_bare(error, bare)
+    unparsed = False
     if bare is None:
         native = read_native(error)
         if native is not None:
             code = native.code or (_class_name(error) if native.kind is None else None)
             return attrs.evolve(native, code=code, message=native.message or _message(error), raised=type(error))
-    response = attribute(error, "response") if "response" in asked else None
-    unparsed = bare is None and _is_unparsed(error)
-    silent = unparsed or "code" not in asked or (bare is None and not _DEPRECATED_CODE.isdisjoint(known.names))
-    code = None if silent else attribute(error, "code")
-    status = _first_status(attribute(error, name) for name in _STATUSES if name in asked) or _response_status(response) or status_of(code)
+        unparsed = _is_unparsed(error)
+        if unparsed or not _DEPRECATED_CODE.isdisjoint(known.names):
+            asked -= _CODE
+    held = {name: attribute(error, name) for name in asked if name in _SAYING}
+    response, code = held.get("response"), held.get("code")
+    status = _first_status(map(held.get, _STATUSES)) or _response_status(response) or status_of(code)
     status = None if unparsed else status
-    own = attribute(error, "headers") if "headers" in asked else None
-    headers = [held for held in (_response_headers(response), own) if is_headers(held)]
-    bodies = _bodies(error, asked, response, body)
-    copied = {name: attribute(error, name) for name in _COPIED if name in asked}
-    if code is not None:
-        copied["code"] = code
+    headers = [
+        picked(some, _TELLING) for some in (_response_headers(response), held.get("headers")) if some is not None and is_headers(some)
+    ]
+    bodies = _bodies(held, response, body)
+    copied = {name: held[name] for name in _COPIED if name in held}
     said = _said([*bodies, copied] if copied else bodies)
     said_code = said.code or next(filter(None, map(_code_in, headers)), None)
     wrapped = None
@@ -156,12 +162,8 @@ def _read_error(error: BaseException, wall: float, body: object) -> Signal:
     # Not for errors of ours, whose code is that of an earlier failure; nor for another API's, to which the same word is of another meaning.
     if said_code in REFUSALS and status in {None, 200} and not isinstance(error, ResilienceError) and any(map(_is_not_ok, bodies)):
         phase = Phase.REFUSED
-    hints = (
-        *(retry_after(held, wall=wall, status=status) for held in headers),
-        said.retry_after,
-        sane_seconds(attribute(error, "retry_after")) if "retry_after" in asked else None,
-    )
-    words = (should_retry(held) for held in headers)
+    hints = [retry_after(some, wall=wall, status=status) for some in headers]
+    hints += [said.retry_after, sane_seconds(held.get("retry_after"))]
     return new_signal(
         status,
         said_code,
@@ -169,7 +171,7 @@ def _read_error(error: BaseException, wall: float, body: object) -> Signal:
         said.message or _message(error),
         _first(hints),
         after_redirects(phase, response, error),
-        next((said_so for said_so in words if said_so is not None), None),
+        _first(map(should_retry, headers)),
         type(error),
         () if wrapped is None else (wrapped,),
     )
@@ -211,13 +213,13 @@ def _is_unparsed(error: BaseException) -> bool:
     return cause in names(type(error)) or (raised in names(type(error)) and cause in names(type(error.__cause__)))
 
 
-def _bodies(error: BaseException, asked: Collection[str], response: object, body: object) -> list[object]:
+def _bodies(held: Mapping[str, Any], response: object, body: object) -> list[object]:
     """Wherever the peer's envelope is kept."""
-    whole = attribute(error, "details") if "details" in asked else None
+    whole = held.get("details")
     places = (
         body,
-        attribute(error, "body") if "body" in asked else None,
-        attribute(error, "json_body") if "json_body" in asked else None,  # stripe
+        held.get("body"),
+        held.get("json_body"),  # stripe
         None if response is None else loaded_body(response),
         response if is_mapping(response) else None,
         whole if is_mapping(whole) else None,  # google-genai
@@ -226,10 +228,13 @@ def _bodies(error: BaseException, asked: Collection[str], response: object, body
 
 
 def _said(places: Iterable[object]) -> Envelope:
-    """What the peer's envelope says, and what it lacks from the places after it."""
-    found = _NOTHING
+    """What the peer's envelope says, and what it lacks from the places after it; SDKs copy some of it to the exception's own attributes."""
+    found = NOTHING
     for place in places:
         said = read_envelope(place)
+        if found is NOTHING or said is NOTHING:
+            found = said if found is NOTHING else found
+            continue
         hint = said.retry_after if found.retry_after is None else found.retry_after
         found = Envelope(found.code or said.code, found.kind or said.kind, found.message or said.message, hint)
     return found
@@ -247,18 +252,25 @@ def _is_not_ok(body: object) -> bool:
     return is_mapping(top) and item(top, "ok") is False
 
 
-def _first(hints: Iterable[float | None]) -> float | None:
+def _first(found: Iterable[T | None]) -> T | None:
     """
-    The first hint there is: of a header, then of a body, then of an SDK's attribute.
+    The first that there is.  Of hints it is that of a header, then of a body, then of an SDK's attribute.
 
     A header's unit is the standard's, and the word in it is that of whoever answered last on the way: a gateway in front of the API can say
     nothing elsewhere.  Cloudflare documents the same order for the two of its own.
     """
-    return next((hint for hint in hints if hint is not None), None)
+    for one in found:
+        if one is not None:
+            return one
+    return None
 
 
-def _first_status(values: Iterator[object]) -> int | None:
-    return next((status for value in values if (status := status_of(value)) is not None), None)
+def _first_status(values: Iterable[object]) -> int | None:
+    for value in values:
+        status = None if value is None else status_of(value)
+        if status is not None:
+            return status
+    return None
 
 
 def _response_status(response: object) -> int | None:
@@ -268,7 +280,7 @@ def _response_status(response: object) -> int | None:
     if is_mapping(response):
         metadata = item(response, "ResponseMetadata")
         botocore = item(metadata, "HTTPStatusCode") if is_mapping(metadata) else None
-        return _first_status(iter((botocore, *(item(response, name) for name in _STATUSES))))
+        return _first_status((botocore, *(item(response, name) for name in _STATUSES)))
     return _first_status(attribute(response, name) for name in (*_STATUSES, "code"))
 
 

@@ -562,3 +562,19 @@ def test_a_broken_envelope_says_something_sane(name: str, cut: int, seed: int) -
 
     assert sane(read_envelope(bytes(body)))
     assert sane(read_envelope(bytes(body[:cut])))
+
+
+def test_a_body_with_keys_that_raise_is_read_all_the_same() -> None:
+    class Key:
+        raising = False
+
+        def __hash__(self) -> int:
+            if self.raising:
+                raise OSError
+            return 1
+
+    key = Key()
+    body = {key: 1, "error": {"code": "busy", key: 1}}
+    key.raising = True
+
+    assert "busy" == read_envelope(body).code

@@ -10,9 +10,11 @@ from unittest.mock import MagicMock
 import httpx
 import httpx2
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from resilience.reading.headers import header, header_fields, header_values, is_headers
+from resilience.reading.headers import header, header_fields, header_values, is_headers, picked
 
 PAIRS = [("X-One", "1"), ("X-Two", "a"), ("x-two", "b")]
 
@@ -113,6 +115,27 @@ def test_no_more_values_are_taken_than_are_worth_the_work() -> None:
 def test_a_list_with_something_else_among_its_pairs_is_no_headers() -> None:
     assert {} == header_fields([("a", "1"), "bc"], {"a", "b"}, most=9)
     assert {} == header_fields([("a", "1"), ("b",)], {"a", "b"}, most=9)
+
+
+FIELDS = st.tuples(st.sampled_from(["a", "A", b"b", "c", 5]), st.sampled_from(["1", "2, 3", b"4", 5, None]))
+LISTED = st.lists(st.one_of(FIELDS, st.sampled_from(["ab", ("a",), None])), max_size=6)
+
+
+@given(headers=st.one_of(LISTED, LISTED.map(tuple), st.lists(FIELDS, max_size=6).map(dict), st.none()), most=st.integers(0, 4))
+def test_of_what_was_picked_from_headers_the_same_is_made_as_of_them_all(headers: Any, most: int) -> None:
+    kept = picked(headers, {"a", "b"})
+
+    for wanted in ({"a"}, {"b"}, {"a", "b"}):
+        assert header_fields(headers, wanted, most=most) == header_fields(kept, wanted, most=most)
+
+
+def test_what_was_picked_before_headers_broke_stands() -> None:
+    class Broken(dict[str, str]):
+        def items(self) -> Any:
+            yield "a", "1"
+            raise OSError
+
+    assert [("a", "1")] == picked(Broken(a="1"), {"a"})
 
 
 class Unhashed(type):

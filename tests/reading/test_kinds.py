@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from resilience.outcome import Phase, Signal
 from resilience.reading import kinds
-from resilience.reading.kinds import ASKED, asked_of, kind_of
+from resilience.reading.kinds import ASKED, asked_of, kind_of, stands_alone
 from resilience.reading.repeats import repeats_behind
 from resilience.reading.request import request_of
 from resilience.reading.shape import read
@@ -220,6 +220,41 @@ def test_what_a_namespace_of_another_make_holds_is_asked_for() -> None:
     error.__dict__ = Hiding(status=503)
 
     assert 503 == read(error).status
+
+
+def test_a_namespace_with_keys_that_raise_is_asked_for_all() -> None:
+    class Key:
+        raising = False
+
+        def __hash__(self) -> int:
+            if self.raising:
+                raise OSError
+            return 1
+
+    key: Any = Key()
+    error = failed(ConnectionError, status=503)
+    error.__dict__[key] = 1
+    key.raising = True
+
+    assert 503 == read(error).status
+
+
+def test_an_exception_stands_alone_if_nothing_is_behind_it() -> None:
+    class Declared(Exception):
+        response = None
+
+    class Late(Exception):
+        pass
+
+    caused = ConnectionError()
+    caused.__cause__ = OSError()
+    for error in (ConnectionError(), caused, failed(ConnectionError, other=1), Declared(), Late()):
+        kind_of(type(error))  # has been met
+
+    assert stands_alone(ConnectionError())
+    assert stands_alone(Late())
+    Late.response = None  # type: ignore[attr-defined]
+    assert not any(map(stands_alone, [caused, failed(ConnectionError, other=1), Declared(), Late(), BrokenPipeError, "none", None]))
 
 
 def test_a_class_that_shows_another_namespace_than_it_has_is_asked_for_all() -> None:
