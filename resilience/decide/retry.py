@@ -9,9 +9,7 @@ slept for.
 from __future__ import annotations
 
 import math
-from typing import Literal
-
-import attrs
+from typing import Literal, NamedTuple
 
 from resilience.outcome import Phase
 
@@ -20,16 +18,14 @@ __all__ = ["GiveUp", "OverLimit", "RetryIn", "decide"]
 OverLimit = Literal["fail", "clamp", "wait"]
 
 
-@attrs.frozen
-class RetryIn:
+class RetryIn(NamedTuple):  # a class of attrs would be compiled on import, and takes longer to fill
     """Try again in *delay* seconds, as *source* (``backoff`` or ``hint``) has it."""
 
     delay: float
     source: str
 
 
-@attrs.frozen
-class GiveUp:
+class GiveUp(NamedTuple):
     """Do not try again; *reason* is one word for the log."""
 
     reason: str
