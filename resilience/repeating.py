@@ -148,7 +148,7 @@ def bar(call: Call[Any], failure: Failure) -> str | None:
         return "unsafe"
     if call.final is not None:
         return call.final
-    return decided_inside(call, failure)
+    return decided_inside(call, failure) if call.sealed else None
 
 
 def decided_inside(call: Call[Any], failure: Failure) -> str | None:
