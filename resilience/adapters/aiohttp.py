@@ -29,6 +29,7 @@ import functools
 import inspect
 import math
 import weakref
+from collections.abc import Container
 from types import SimpleNamespace, TracebackType
 from typing import Any, Final, cast
 
@@ -155,19 +156,21 @@ class _Ride:
     One call's way through the middleware.
 
     Attributes:
-        home: The origin of the caller's first request.
+        origin: The origin of its request.
+        home: That of the caller's first request.
         earlier: The call of the hop before; its key goes on.
         follows: Whether this is the same call to everyone but the engine.
         call: The call, once there is one.
     """
 
-    __slots__ = ("call", "earlier", "follows", "home")
+    __slots__ = ("call", "earlier", "follows", "home", "origin")
 
-    def __init__(self, home: str, earlier: Call[Any] | None, *, follows: bool) -> None:
-        self.home = home
-        self.earlier = earlier
-        self.follows = follows
-        self.call: Call[Any] = cast("Call[Any]", None)
+    call: Call[Any]
+
+    def __init__(self, origin: str, trail: _Trail | None) -> None:
+        self.origin = origin
+        self.call = cast("Call[Any]", None)
+        self.home, self.earlier, self.follows = (origin, None, False) if trail is None else (trail.home, trail.call, trail.redirected)
 
 
 class _Bound(BaseTimerContext):
@@ -274,7 +277,7 @@ class ResilientMiddleware:
         """
         if not isinstance(req, ClientRequest):
             raise TypeError(f"ResilientMiddleware: expected a request of aiohttp, got {type(req).__module__}.{type(req).__qualname__}")
-        root: ClientRequest = req.__dict__.get(_ROOT, req)
+        root: ClientRequest = getattr(req, _ROOT, req)
         trail = self._trail_of(req)
         anew = trail is not None and trail.root is not None and trail.root() is not root
         if trail is not None and trail.error is not None and anew:
@@ -283,8 +286,7 @@ class ResilientMiddleware:
                 raise error.with_traceback(traceback)  # aiohttp's own repeat
             finally:
                 del error, traceback
-        home = _origin(req.url) if trail is None else trail.home
-        ride = _Ride(home, None if trail is None else trail.call, follows=trail is not None and trail.redirected)
+        ride = _Ride(_origin(req.url), trail)
         try:
             response = await self._engine.call(self._attempt, ride, req, handler)
         except Exception as error:
@@ -297,7 +299,10 @@ class ResilientMiddleware:
     # Trails.
 
     def _trail_of(self, req: ClientRequest) -> _Trail | None:
-        return next((one for one in _traces(req) if isinstance(one, _Trail) and one.owner is self), None)
+        for one in _traces(req):
+            if isinstance(one, _Trail) and one.owner is self:
+                return one
+        return None
 
     def _leave(
         self, req: ClientRequest, root: ClientRequest, ride: _Ride, error: Exception | None = None, *, redirected: bool = False
@@ -365,7 +370,7 @@ def _prepare(call: Call[Any]) -> None:
     req: ClientRequest = call.args[1]
     call.method = req.method
     call.path = req.url.raw_path
-    call.peer = origin = _origin(req.url)
+    call.peer = origin = ride.origin
     call.label = f"{req.method} {origin.partition('://')[2]}"  # a path may hold secrets, and labels are logged
     call.closer = _discard
     if ride.earlier is not None:
@@ -390,27 +395,40 @@ async def _discard(failure: Failure) -> None:
 def _stamped(req: ClientRequest, ride: _Ride) -> ClientRequest:
     """A copy of *req* as it goes out: with key and token where they belong."""
     call = ride.call
-    sent = copy.copy(req)
-    sent.__dict__[_ROOT] = req.__dict__.get(_ROOT, req)
+    sent = _copied(req)
+    setattr(sent, _ROOT, getattr(req, _ROOT, req))
     sent.headers = req.headers.copy()
     sent.update_expect_continue()  # the future in which a 100 is waited for serves once
+    audience: Container[str]
     if call.origins is not None:
         audience = _normal_origins(call.origins)
     else:
         base = getattr(req.session, "_base_url", None)
-        audience = frozenset({ride.home if base is None else _origin(base)})
-    origin = _origin(req.url)
+        audience = (ride.home if base is None else _origin_of_base(base),)
     own = sent.headers.get(call.key_header or DEFAULT_HEADER)
-    stamp_key(sent.headers, call, own, method=req.method, away=origin != ride.home)
-    token = token_for(call, origin, audience)
+    stamp_key(sent.headers, call, own, method=req.method, away=ride.origin != ride.home)
+    token = token_for(call, ride.origin, audience)
     if token is not None:
         sent.headers["Authorization"] = token
+    return sent
+
+
+def _copied(req: ClientRequest) -> ClientRequest:
+    """The request again, as `copy.copy` makes it, which finds out each time how to."""
+    if type(req) is not ClientRequest or _HAS_SLOTS:
+        return copy.copy(req)
+    sent = object.__new__(ClientRequest)
+    sent.__dict__.update(req.__dict__)
     return sent
 
 
 def _origin(url: URL) -> str:
     """Scheme, host and port as aiohttp has normalised them: in lower case, without the scheme's own port."""
     return str(url.origin())
+
+
+_HAS_SLOTS: Final = any("__slots__" in vars(kind) for kind in ClientRequest.__mro__)
+_origin_of_base = functools.lru_cache(maxsize=256)(_origin)
 
 
 @functools.lru_cache(maxsize=256)

@@ -250,6 +250,27 @@ async def test_the_request_stays_as_the_caller_made_it_and_the_response_tells_wh
     assert "Idempotency-Key" not in seen[0][1][1]
 
 
+async def test_a_request_class_of_the_caller_s_own_keeps_what_it_has(desk: Any, odd: Any) -> None:
+    class Marked(aiohttp.ClientRequest):
+        __slots__ = ("mark",)  # an attribute that is not in `__dict__`
+
+        def __init__(self, *given: Any, **settings: Any) -> None:
+            super().__init__(*given, **settings)
+            self.mark = "mine"
+
+    marks: list[str] = []
+
+    async def further_in(req: Any, handler: Any) -> Any:
+        marks.append(req.mark)
+        return await handler(req)
+
+    peer = odd(answering(503, 200))
+    async with over(engine(desk), peer.url, after=(further_in,), request_class=Marked) as session:
+        await done(session.get("/x"))
+
+    assert ["mine", "mine"] == marks
+
+
 async def test_events_name_a_request_by_method_and_host_and_say_nothing_else_of_it(desk: Any, odd: Any) -> None:
     """D17, B61: a marker planted in path, query, headers, body, user info and key."""
     server = odd(lambda peer, request: peer.answer(500, b'{"error": {"code": "oops", "message": "MARKER"}}', x_marker="MARKER"))
