@@ -6,6 +6,7 @@ Fields stand at class defaults until something needs them: a call in which nothi
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import math
@@ -15,7 +16,6 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
-import attrs
 
 from resilience import log
 from resilience.callables import operation_name
@@ -36,7 +36,6 @@ T = TypeVar("T")
 _NEVER = math.inf
 
 
-@attrs.define(eq=False)
 class Plan:
     """
     What an engine, or a view of one, fixes for each of its calls.
@@ -66,22 +65,37 @@ class Plan:
     engine: str
     env: Env
     rules: Rules
-    attempts: int | None = None
+    attempts: int | None
+    nested: set[str]
     deadline: float | None = None
     operation: str | None = None
     method: str | None = None
     repeatable: bool | None = None
-    key: str | None = attrs.field(default=None, repr=False)
-    key_from: tuple[object, ...] | None = attrs.field(default=None, repr=False)
+    key: str | None = None
+    key_from: tuple[object, ...] | None = None
     resume: Callable[[Progress], Any] | str | None = None
     keep_items: bool = False
     uses: int = 0
-    nested: set[str] = attrs.field(factory=set[str])
     prepare: Callable[[Call[Any]], None] | None = None
     translate: Callable[[Call[Any], ResilienceError], ResilienceError] | None = None
     seconds: float = _NEVER
     cutoff: float = _NEVER
     keys: Keys | None = None
+
+    def __init__(self, *, engine: str, env: Env, rules: Rules, attempts: int | None = None) -> None:
+        self.engine = engine
+        self.env = env
+        self.rules = rules
+        self.attempts = attempts
+        self.nested = set()
+
+    def but(self, **changes: Any) -> Plan:
+        """The same with other settings, for a view."""
+        if not changes.keys() <= Plan.__annotations__.keys():
+            raise TypeError(f"Plan: expected some of {', '.join(Plan.__annotations__)}; got {', '.join(changes)}")
+        plan = copy.copy(self)
+        vars(plan).update(changes)
+        return plan
 
 
 class Keys(Protocol):
@@ -102,7 +116,6 @@ class Keys(Protocol):
         ...
 
 
-@attrs.frozen
 class Sealed:
     """
     What left an engine further in.
@@ -114,10 +127,13 @@ class Sealed:
         tries: Rows of `history.Tried`.
     """
 
-    came: object
-    attempt: int
-    decision: str
-    tries: tuple[tuple[object, ...], ...]
+    __slots__ = ("attempt", "came", "decision", "tries")
+
+    def __init__(self, came: object, attempt: int, decision: str, tries: tuple[tuple[object, ...], ...]) -> None:
+        self.came = came
+        self.attempt = attempt
+        self.decision = decision
+        self.tries = tries
 
 
 class Call(Generic[T]):
@@ -278,7 +294,9 @@ class Call(Generic[T]):
         Raises:
             LookupError: The engine has no `IdempotencyKey` policy.
         """
-        minted = self.minted or self._mint()
+        minted = self.minted
+        if minted is None:
+            minted = self._mint()
         self.key_taken = True
         if self.started >= self.plan.env.quiet.until and not self.key_told:
             self.key_told = True

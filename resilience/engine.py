@@ -243,7 +243,7 @@ class Engine:
         view = object.__new__(type(self))
         for slot in Engine.__slots__:
             setattr(view, slot, getattr(self, slot))
-        view._plan = view._fixed(attrs.evolve(self._plan, **changes))
+        view._plan = view._fixed(self._plan.but(**changes))
         view._run = view._runner()
         view._streaming = None
         return view

@@ -18,6 +18,7 @@ from resilience import backend, log
 from resilience.backend import Cutoff, Waiter
 from resilience.events import Event
 from resilience.log import Quiet
+from resilience.settings import Shown
 
 __all__ = ["Env"]
 
@@ -47,8 +48,8 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_pool.clear)  # two processes must not give out the same
 
 
-@attrs.frozen(eq=False)
-class Env:
+@attrs.frozen(eq=False, repr=False)
+class Env(Shown):
     """
     Where an engine gets its readings from, and where its decisions go.
 

@@ -18,6 +18,7 @@ import attrs
 
 from resilience.env import Env
 from resilience.outcome import Failure
+from resilience.settings import Value
 
 __all__ = ["END", "AtEnd", "Flow", "Progress", "Source"]
 
@@ -30,8 +31,8 @@ AtEnd = Callable[[bool | None, Failure | None], None]
 _CLOSE_SECONDS = 1.0
 
 
-@attrs.frozen
-class Progress:
+@attrs.frozen(eq=False, repr=False)
+class Progress(Value):
     """
     How far a stream had got when it broke; what a ``resume`` function is given.
 

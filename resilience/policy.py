@@ -11,11 +11,10 @@ does then, in plain functions: its share of the fast path.  An engine all of who
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
-
-import attrs
 
 from resilience.call import Call, Keys
 from resilience.env import Env
@@ -48,7 +47,6 @@ class Policy(Protocol):
         ...
 
 
-@attrs.frozen(eq=False)
 class FastPath:
     """
     What the policies do about a call whose first attempt may start at once, and succeeds.
@@ -70,3 +68,9 @@ class FastPath:
     admits: Callable[[Call[Any]], bool] | None = None
     succeeded: Callable[[Call[Any]], None] | None = None
     failed: Callable[[Call[Any], Failure], Awaitable[Any]] | None = None
+
+    def but(self, **changes: Any) -> FastPath:
+        """The same with the share of one more policy."""
+        path = copy.copy(self)
+        vars(path).update(changes)
+        return path

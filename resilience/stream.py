@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 import anyio
-import attrs
 
 from resilience import attempt
 from resilience.backend import current_loop
@@ -36,7 +35,6 @@ __all__ = ["Stream", "Streaming"]
 T = TypeVar("T")
 
 
-@attrs.frozen(eq=False)
 class Streaming:
     """
     What an engine, or a view of one, fixes for each of its streams.
@@ -46,8 +44,11 @@ class Streaming:
         handler: Its policies, bound for streams.
     """
 
-    plan: Plan
-    handler: Handler[Any]
+    __slots__ = ("handler", "plan")
+
+    def __init__(self, plan: Plan, handler: Handler[Any]) -> None:
+        self.plan = plan
+        self.handler = handler
 
     def begin(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
         """A call with an account of a stream, in whatever runs around it."""

@@ -929,9 +929,9 @@ class TestViews:
         full = engine.view(prepare=print, translate=print).using(**changes)
         for name, value in changes.items():
             assert value == getattr(full._plan, name)
-        for field in attrs.fields(Plan):
-            if field.name not in {"operation", "uses"}:
-                assert getattr(full._plan, field.name) is getattr(full.using(operation="other")._plan, field.name)
+        for name in Plan.__annotations__:
+            if name not in {"operation", "uses"}:
+                assert getattr(full._plan, name) is getattr(full.using(operation="other")._plan, name)
 
     async def test_share_all_state_with_their_engine(self, world: World) -> None:
         breaker = CircuitBreaker(consecutive=1, failure_ratio=1)

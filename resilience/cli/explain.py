@@ -77,7 +77,7 @@ def _would(rules: Rules, verdict: Verdict, signal: Signal, method: str, path: st
     if signal.phase is not Phase.UNKNOWN:
         sent = "it was never sent" if signal.phase is Phase.NOT_SENT else "the peer did no work"
         return {"repeated": True, "why": f"{sent}{once}"}
-    call = begin(Plan(engine=rules.name, env=Env(), rules=rules, method=method), _never, (), {}, 0.0)
+    call = begin(Plan(engine=rules.name, env=Env(), rules=rules).but(method=method), _never, (), {}, 0.0)
     call.path, call.key_taken = path, keyed
     if not repeatable(call, Failure(verdict, signal)):
         return {"repeated": False, "why": "it may have done its work, and a repeat might do it again"}

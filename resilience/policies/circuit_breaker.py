@@ -70,8 +70,8 @@ def _born(breaker: CircuitBreaker) -> Circuits:
     return Circuits(Limits(**{limit.name: getattr(breaker, limit.name) for limit in attrs.fields(Limits)}), breaker.max_keys)
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class CircuitBreaker:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class CircuitBreaker(settings.Shown):
     """
     Let no attempt start while its peer is failing; after a cooldown, let a few probes find out whether it is back.
 
@@ -216,7 +216,7 @@ class CircuitBreaker:
                 succeeded(call)
             return outcome
 
-        return attrs.evolve(path, admits=admits, succeeded=succeeded, failed=failed)
+        return path.but(admits=admits, succeeded=succeeded, failed=failed)
 
     def bind_stream(self, inner: Handler[T], env: Env) -> Handler[T]:
         """Ask before each attempt to open a stream, and count how the stream ended; slow is what is slow to its first item."""

@@ -112,8 +112,8 @@ def _tokens(instance: object, attribute: attrs.Attribute[Any], value: frozenset[
         raise settings.fail(instance, attribute, value, "a set of HTTP methods")
 
 
-@attrs.frozen
-class IdempotencyKey:
+@attrs.frozen(eq=False, repr=False)
+class IdempotencyKey(settings.Value):
     """
     Give each call one idempotency key, the same for all its attempts.
 
@@ -144,7 +144,7 @@ class IdempotencyKey:
 
     def bind_fast(self, path: FastPath, inner: Handler[Any], env: Env) -> FastPath:  # noqa: ARG002 - the shape of Policy
         """Let calls take a key from their beginning."""
-        return attrs.evolve(path, keys=cast("Keys", self))
+        return path.but(keys=cast("Keys", self))
 
     def mint(self, call: Call[Any]) -> tuple[str, str]:
         """The key of *call*, and where it is from."""

@@ -52,8 +52,8 @@ def _sendable(instance: object, attribute: attrs.Attribute[Any], value: object) 
         raise ValueError(f"{where}: expected printable ASCII without spaces around it, got other characters")
 
 
-@attrs.frozen
-class Token:
+@attrs.frozen(eq=False, repr=False)
+class Token(settings.Value):
     """
     A token and how long it lives.
 
@@ -97,8 +97,8 @@ def _no_path(instance: object, attribute: attrs.Attribute[Any], value: frozenset
             raise settings.fail(instance, attribute, origin, "origins such as 'https://api.example.com'")
 
 
-@attrs.frozen(eq=False)
-class RefreshToken:
+@attrs.frozen(eq=False, repr=False)
+class RefreshToken(settings.Shown):
     """
     Renew the token when the peer says it has expired, once for all calls that use it, and repeat.
 
@@ -182,7 +182,7 @@ class RefreshToken:
             outcome = failure if mend is None else await mend(call, failure)
             return await self._settled(call, outcome, held, inner, env)
 
-        return attrs.evolve(path, admits=admits, failed=failed)
+        return path.but(admits=admits, failed=failed)
 
     async def _settled(self, call: Call[T], outcome: T | Failure, held: Held, inner: Handler[T], env: Env) -> T | Failure:
         """What becomes of the *outcome* of an attempt that went with *held*."""

@@ -34,8 +34,8 @@ def _schedule(instance: object, attribute: attrs.Attribute[Any], value: object) 
         raise settings.fail(instance, attribute, value, "a schedule such as Exponential(0.05, cap=20)")
 
 
-@attrs.frozen(kw_only=True)
-class Retry:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Retry(settings.Value):
     """
     Repeat attempts whose action is RETRY, after the longer of a backoff and the server's hint.
 
@@ -85,7 +85,7 @@ class Retry:
             outcome = failure if further_in is None else await further_in(call, failure)
             return await self._repeat(call, outcome, inner, env)
 
-        return attrs.evolve(path, failed=failed)
+        return path.but(failed=failed)
 
     def bind_stream(self, inner: Handler[Any], env: Env) -> Handler[Any]:
         """Repeat *inner* until it has a first item, and again where a stream is to go on that broke after it."""

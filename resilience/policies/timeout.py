@@ -18,8 +18,8 @@ __all__ = ["AttemptTimeout", "Deadline", "StreamTimeout"]
 T = TypeVar("T")
 
 
-@attrs.frozen
-class Deadline:
+@attrs.frozen(eq=False, repr=False)
+class Deadline(settings.Value):
     """
     Bound a whole call: attempts, waits and refreshes.  No attempt and no sleep begins that does not fit.
 
@@ -46,11 +46,11 @@ class Deadline:
 
     def bind_fast(self, path: FastPath, inner: Handler[Any], env: Env) -> FastPath:  # noqa: ARG002 - the shape of Policy
         """Have the end on the call from its beginning."""
-        return attrs.evolve(path, deadline=min(path.deadline, self.seconds))
+        return path.but(deadline=min(path.deadline, self.seconds))
 
 
-@attrs.frozen
-class AttemptTimeout:
+@attrs.frozen(eq=False, repr=False)
+class AttemptTimeout(settings.Value):
     """
     Bound each attempt.  One that takes longer is cancelled and fails as `AttemptTimedOut`, which may be repeated where that is safe.
 
@@ -77,7 +77,7 @@ class AttemptTimeout:
 
     def bind_fast(self, path: FastPath, inner: Handler[Any], env: Env) -> FastPath:  # noqa: ARG002 - the shape of Policy
         """Have the limit on the call from its beginning."""
-        return attrs.evolve(path, cutoff=min(path.cutoff, self.seconds))
+        return path.but(cutoff=min(path.cutoff, self.seconds))
 
 
 def _either(instance: StreamTimeout, attribute: attrs.Attribute[Any], value: float | None) -> None:
@@ -87,8 +87,8 @@ def _either(instance: StreamTimeout, attribute: attrs.Attribute[Any], value: flo
         raise settings.fail(instance, attribute, value, "a limit in seconds, where first_item is none")
 
 
-@attrs.frozen(kw_only=True)
-class StreamTimeout:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class StreamTimeout(settings.Value):
     """
     Bound the waits for the items of a stream.  One that takes longer is cancelled and fails as `AttemptTimedOut`.
 
