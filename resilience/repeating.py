@@ -14,6 +14,7 @@ from resilience.call import Call, Sealed
 from resilience.callables import mentions
 from resilience.history import behind_of
 from resilience.outcome import Failure, Phase
+from resilience.reading.kinds import stands_alone
 from resilience.reading.repeats import repeats_behind
 from resilience.reading.request import request_meant
 from resilience.reading.shape import request_of
@@ -55,7 +56,9 @@ def others(call: Call[Any], failure: Failure) -> int:
 
     Said once.  An adapter's attempt is one request: a count on that is of whoever calls through the adapter.
     """
-    found = None if call.method is not None else repeats_behind(_came(failure))
+    if call.method is not None or stands_alone(failure.error):
+        return 0
+    found = repeats_behind(_came(failure))
     if found is None:
         return 0
     call.nest(outer=call.engine, inner=found.client)
@@ -132,7 +135,7 @@ def _harmless(call: Call[Any], failure: Failure | None, key_header: str | None) 
 
 def remember(call: Call[Any], failure: Failure) -> None:
     """Keep in mind which request *failure* was about, for an attempt after it that is cut and cannot tell; not its headers."""
-    request = request_of(_came(failure))
+    request = None if stands_alone(failure.error) else request_of(_came(failure))
     if request is not None and request.header(call.key_header or "Idempotency-Key") is None:
         call.seen = attrs.evolve(request, headers=None)
 
