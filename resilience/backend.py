@@ -115,7 +115,7 @@ def _first_shared_cutoff(seconds: float) -> Cutoff | None:
         return None
     from resilience import timers  # noqa: PLC0415 - it loads asyncio
 
-    _shared_cutoff = timers.shared_cutoff if timers.usable else _no_shared_cutoff
+    _shared_cutoff = timers.SharedCutoff.here if timers.usable else _no_shared_cutoff
     return _shared_cutoff(seconds)
 
 

@@ -82,7 +82,7 @@ def runner(  # noqa: C901, PLR0915 - see `run`
                 # As the handler of `attempt.bind`, which would be a coroutine more.
                 scope, left = None, _NEVER
                 if bounded:
-                    left = call.ends - now()
+                    left = call.ends - started
                     scope = cut(left if left < call.cutoff else call.cutoff)  # noqa: FURB136 - a call of `min` costs more
                 call.attempt += 1
                 brought, outcome = None, CUT

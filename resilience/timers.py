@@ -46,7 +46,7 @@ from anyio._backends import _asyncio as backend
 
 from resilience.present import present_task
 
-__all__ = ["SharedCutoff", "in_any_scope", "shared_cutoff", "usable"]
+__all__ = ["SharedCutoff", "in_any_scope", "usable"]
 
 _TICK: Final = 0.01  # seconds
 _PER_SECOND: Final = 100.0
@@ -190,25 +190,6 @@ def _wheel_of(loop: asyncio.AbstractEventLoop) -> _Wheel:
     return wheel
 
 
-def shared_cutoff(seconds: float) -> SharedCutoff | None:
-    """
-    A cutoff of the task that runs, which shares the timer of its loop; None where none of asyncio's runs.
-
-    It is a function because up to CPython 3.12 an `__init__` is called from outside the interpreter's loop, for the price of a coroutine.
-
-    Args:
-        seconds: From entry; finite, > 0.
-    """
-    task = present_task()
-    if task is None:
-        return None
-    cutoff = SharedCutoff()
-    cutoff._seconds = seconds
-    cutoff._task = task
-    cutoff._scope = None
-    return cutoff
-
-
 class SharedCutoff:
     """A cutoff as `resilience.backend.Cutoff` describes it."""
 
@@ -220,6 +201,25 @@ class SharedCutoff:
     cancels: int  # see `resilience.backend.Cutoff`
     before: Any  # its neighbours in the slot, while it is filed
     after: Any
+
+    @staticmethod
+    def here(seconds: float) -> SharedCutoff | None:
+        """
+        A cutoff of the task that runs, to be entered at once; None where none of asyncio's runs.
+
+        There is no `__init__`: up to CPython 3.12 one is called from outside the interpreter's loop, for the price of a coroutine.
+
+        Args:
+            seconds: From entry; finite, > 0.
+        """
+        task = present_task()
+        if task is None:
+            return None
+        cutoff = SharedCutoff()
+        cutoff._seconds = seconds
+        cutoff._task = task
+        cutoff._scope = None
+        return cutoff
 
     @property
     def cancel_called(self) -> bool:

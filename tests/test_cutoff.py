@@ -17,7 +17,7 @@ import pytest
 from resilience import backend
 from resilience.backend import Cutoff, cancel_count, cancellation_pending, was_cut
 from resilience.testing import World
-from resilience.timers import SharedCutoff, shared_cutoff
+from resilience.timers import SharedCutoff
 
 pytestmark = pytest.mark.anyio
 
@@ -36,7 +36,7 @@ class Stage:
     def cutoff(self, seconds: float) -> Cutoff:
         if self.kind == "virtual":
             return self.world.env.cutoff(seconds)
-        shared = shared_cutoff(3600.0) if self.kind == "shared" and seconds < math.inf else None
+        shared = SharedCutoff.here(3600.0) if self.kind == "shared" and seconds < math.inf else None
         if shared is not None:
             self.world.at(self.world.now + seconds, partial(come_due, shared))
             return shared

@@ -24,7 +24,7 @@ import pytest
 
 from resilience import backend
 from resilience.testing import World
-from resilience.timers import shared_cutoff
+from resilience.timers import SharedCutoff
 
 DEPTH = 4
 TELLINGS = 20
@@ -80,7 +80,7 @@ class Teller:
         """A cutoff that is due *at* that time from now; with both kinds in the same callback of the loop."""
         made: Any
         if self.shared:
-            made = shared_cutoff(3600.0)
+            made = SharedCutoff.here(3600.0)
             assert made is not None
             self.world.at(self.world.now + at, partial(_come_due, made))
         else:

@@ -74,7 +74,7 @@ def filed(loop: Loop, seconds: float) -> tuple[Any, list[str]]:
 
 
 def made(kind: type[C], seconds: float, task: Any) -> C:
-    """What `shared_cutoff` makes, of another kind."""
+    """What `SharedCutoff.here` makes, of another kind."""
     cutoff = kind()
     cutoff._seconds, cutoff._task, cutoff._scope = seconds, task, None
     return cutoff
