@@ -554,6 +554,8 @@ class Circuits:
         circuit = self._living(key)
         if circuit is None:
             circuit = self._new(key)
+            if circuit.closed is not None:
+                circuit.closed.roll(now)  # or the attempt that asks for it would have to come back at once
         self.keep(circuit, now)
         return circuit
 

@@ -1047,6 +1047,17 @@ class TestCircuits:
         assert circuits.find("a", 0.0) is circuits.find("a", 1.0)
         assert circuits.find("a", 0.0) is not circuits.find("b", 0.0)
 
+    def test_a_new_circuit_is_ready_for_the_attempt_that_it_was_made_for(self) -> None:
+        circuits = Circuits(self.LIMITS, 10)
+
+        assert 100.0 < circuits.find("a", 100.0).era.clear_until
+
+    def test_while_all_are_isolated_so_is_a_new_one(self) -> None:
+        circuits = Circuits(self.LIMITS, 10)
+        circuits.isolate()
+
+        assert -math.inf == circuits.find("a", 100.0).era.clear_until
+
     def test_many_keys_keep_the_registry_at_its_bound_and_the_open_circuit_in_it(self) -> None:
         circuits = Circuits(self.LIMITS, 1024)
         votes(circuits.find("down", 0.0), "FF")
