@@ -43,7 +43,7 @@ from resilience.reading.phase import phase_of
 from resilience.reading.repeats import COUNT_HEADER
 from resilience.repeating import repeatable
 
-__all__ = ["Adapter", "Library"]
+__all__ = ["FAILED", "Adapter", "Library"]
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ _SLACK = 0.01  # seconds by which the client's own timeouts come after the lates
 _MOST_KEPT = 16 * 2**20  # bytes of a failed response, packed or unpacked: nobody reads more, and a body may have no end
 _SHOULD_RETRY = "x-should-retry"
 _COUNT_HEADER = COUNT_HEADER.lower().encode()
-_FAILED = 400  # RFC 9110, 15: from here on the request was not fulfilled
+FAILED = 400  # RFC 9110, 15: from here on the request was not fulfilled
 _UPGRADED = 101
 _UNAUTHORISED = frozenset({401, 407})
 # RFC 9110, 15.4.4: "see other" may answer a request that was carried out, and clients treat 300 to 302 alike.
@@ -127,7 +127,8 @@ class Ride:
         """Begin a call, or go on with it after a redirect."""
         if self.sent is None:
             self.home = home
-            call.minted = self.minted
+            if self.minted is not None:
+                call.minted = self.minted
         else:
             call.follow(self.call)
         self.call = call
@@ -275,7 +276,7 @@ class Adapter:
     def __init__(self, engine: Engine, library: Library, owner: str) -> None:
         checked_engine(engine, owner)
         self.env = engine.env
-        self._engine = engine.view(prepare=self._prepare, translate=self._translate)
+        self.engine = engine.view(prepare=self._prepare, translate=self._translate)
         self._library = library
         self._owner = owner
         self._now = engine.env.now
@@ -306,66 +307,34 @@ class Adapter:
 
     # The two seams.
 
-    async def send(self, request: Any, send: Callable[..., Awaitable[Any]], how: dict[str, Any], *, stream: bool, base_url: Any) -> Any:
-        """
-        Run a client's ``send`` as one call.
+    # A client's own `send` begins a `ride`, runs `attempt` through `engine`, and lets `settle` see to what failed or is not read yet: were
+    # there a coroutine of ours for that, each request would wait in one more, and pay for it whenever it goes on.
 
-        Args:
-            request: The caller's; it stays as it is.
-            send: The client's own, taking a request and ``stream``.
-            how: What else it is to be given.
-            stream: Whether the caller reads the body; else it belongs to the attempt.
-            base_url: The client's.
+    def ride(self, request: Any, base_url: Any) -> Ride:
+        """
+        Where a call of a client with this ``base_url`` begins.
+
+        Raises:
+            TypeError: No request of the library's.
         """
         self._check(request)
         known, base = self._base
         if known is not base_url:  # it seldom is another
             base = _origin(base_url) if base_url.host else ""
             self._base = base_url, base
-        ride = Ride(self, base)
-        response = await self._engine.call(self._attempt, ride, request, send, how, stream)
-        if response.status_code >= _FAILED:
-            _settle_with_sdk(ride.call, request, response)
-            drained = None if stream else response.extensions.get(_DRAINED)
-            if drained is not None and not _is_loaded(response):
-                await self._finish(response, drained, ride)
-        if stream:
-            self._hand_out(response, ride.call)
-        return response
+        return Ride(self, base)
 
-    async def handle(self, request: Any, transport: Any) -> Any:
-        """Run one request of a client that we are the transport of, as one call or as the next hop of one."""
-        self._check(request)
-        earlier = self._ride_of(request)
-        if earlier is not None and earlier.goes_on_with(request):
-            ride = earlier
-        else:
-            ride = Ride(self)
-            if earlier is not None and earlier.refused:
-                # An auth flow tries again.  What an attempt before the refusal may have done must not be done under another key.
-                ride.minted = earlier.call.minted
-        response = await self._engine.call(self._single, ride, request, transport)
-        if response.status_code >= _FAILED:
-            _settle_with_sdk(ride.call, request, response)
-        self._hand_out(response, ride.call)
-        ride.refused = response.status_code in _UNAUTHORISED
-        if ride.refused or response.has_redirect_location:
-            ride.may_go_on(request)
-        return response
+    async def attempt(self, ride: Ride, request: Any, send: Callable[..., Awaitable[Any]], how: dict[str, Any], stream: bool) -> Any:
+        """
+        One attempt at a client's ``send``.
 
-    def _ride_of(self, request: Any) -> Ride | None:
-        """The ride of ours that *request* was a hop of, or that a redirect handed on to it."""
-        ride = request.extensions.get(_RIDE)
-        return ride if isinstance(ride, Ride) and ride.adapter is self else None
-
-    def _check(self, request: Any) -> None:
-        known = self._library.http
-        if not isinstance(request, known.Request):
-            raise TypeError(f"{self._owner}: expected a request of {known.__name__}, got {_named(request)}")
-
-    # One attempt.
-
-    async def _attempt(self, ride: Ride, request: Any, send: Callable[..., Awaitable[Any]], how: dict[str, Any], stream: bool) -> Any:
+        Args:
+            ride: What the attempts share.
+            request: The caller's; it stays as it is.
+            send: The client's own, taking a request and ``stream``.
+            how: What else it is to be given.
+            stream: Whether the caller reads the body; else it belongs to the attempt.
+        """
         ride.begin(self._now)
         copy = self._copied(request, {**request.extensions, _RIDE: ride})
         if not isinstance(copy.stream, self._in_memory):
@@ -390,6 +359,48 @@ class Adapter:
             await self._load(response, drained)
         return response
 
+    async def settle(self, response: Any, ride: Ride, request: Any, *, stream: bool) -> None:
+        """See to a response that failed, or whose body the caller reads, before the caller is given it."""
+        if response.status_code >= FAILED:
+            _settle_with_sdk(ride.call, request, response)
+            drained = None if stream else response.extensions.get(_DRAINED)
+            if drained is not None and not _is_loaded(response):
+                await self._finish(response, drained, ride)
+        if stream:
+            self._hand_out(response, ride.call)
+
+    async def handle(self, request: Any, transport: Any) -> Any:
+        """Run one request of a client that we are the transport of, as one call or as the next hop of one."""
+        self._check(request)
+        earlier = self._ride_of(request)
+        if earlier is not None and earlier.goes_on_with(request):
+            ride = earlier
+        else:
+            ride = Ride(self)
+            if earlier is not None and earlier.refused:
+                # An auth flow tries again.  What an attempt before the refusal may have done must not be done under another key.
+                ride.minted = earlier.call.minted
+        response = await self.engine.call(self._single, ride, request, transport)
+        if response.status_code >= FAILED:
+            _settle_with_sdk(ride.call, request, response)
+        self._hand_out(response, ride.call)
+        ride.refused = response.status_code in _UNAUTHORISED
+        if ride.refused or response.has_redirect_location:
+            ride.may_go_on(request)
+        return response
+
+    def _ride_of(self, request: Any) -> Ride | None:
+        """The ride of ours that *request* was a hop of, or that a redirect handed on to it."""
+        ride = request.extensions.get(_RIDE)
+        return ride if isinstance(ride, Ride) and ride.adapter is self else None
+
+    def _check(self, request: Any) -> None:
+        known = self._library.http
+        if not isinstance(request, known.Request):
+            raise TypeError(f"{self._owner}: expected a request of {known.__name__}, got {_named(request)}")
+
+    # One attempt.
+
     async def _single(self, ride: Ride, request: Any, transport: Any) -> Any:
         ride.begin(self._now)
         return await self.hop(ride, request, transport)
@@ -407,7 +418,8 @@ class Adapter:
         status = response.status_code
         if status not in _NOTHING_DONE:
             ride.answered = True
-        if status >= _FAILED:
+        if status >= FAILED:
+            call.closer = self._discard
             if not _is_loaded(response) and isinstance(response.stream, self._library.http.AsyncByteStream):
                 await self._closing(response, functools.partial(self._drain, response, ride))
         elif status in _SEE_OTHER and not repeatable(call):
@@ -543,7 +555,6 @@ class Adapter:
         call.path = url.raw_path.decode("ascii", "replace").partition("?")[0]
         call.peer = origin
         call.label = f"{method} {host}"  # a path may hold secrets, and labels are logged
-        call.closer = self._discard
         ride.url, ride.origin = url, origin
         # It may be what a redirect led to, followed by the caller's hand or by an engine around this one.
         earlier = extensions.get(_RIDE)

@@ -53,5 +53,6 @@ def token_for(call: Call[Any], origin: str, audience: Container[str]) -> str | N
     if origin not in audience:
         call.withheld = True
         return None
-    call.withheld = False
+    if call.withheld:  # elsewhere, by an earlier hop
+        call.withheld = False
     return f"Bearer {token}"

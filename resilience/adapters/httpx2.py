@@ -110,7 +110,11 @@ class ResilientClient(httpx2.AsyncClient):
         Raises:
             httpx2.TransportError: What the last attempt raised, or one of ours: `HttpxCircuitOpen`, `HttpxDeadlineExceeded` ...
         """
-        response: httpx2.Response = await self._adapter.send(request, super().send, how, stream=stream, base_url=self.base_url)
+        adapter = self._adapter
+        ride = adapter.ride(request, self.base_url)
+        response: httpx2.Response = await adapter.engine.call(adapter.attempt, ride, request, super().send, how, stream)
+        if stream or response.status_code >= _httpx.FAILED:
+            await adapter.settle(response, ride, request, stream=stream)
         return response
 
     def _transport_for_url(self, url: httpx2.URL) -> httpx2.AsyncBaseTransport:
