@@ -258,12 +258,12 @@ def _noted(call: Call[Any], failure: Failure, env: Env) -> Failure:
     verdict, signal = failure.verdict, failure.signal
     row = (
         call.attempt,
-        verdict.action._value_,
+        verdict.action.word,
         verdict.rule,
         type(failure.value if failure.error is None else failure.error).__name__,
         signal.status,
         signal.code,
-        signal.phase._value_,
+        signal.phase.word,
         signal.retry_after,
         env.now() - call.started,
         None if call.flow is None else call.flow.count,

@@ -27,6 +27,7 @@ from resilience.errors import DeadlineExceeded, ResilienceError
 from resilience.events import DeadlineHit, EngineNested, Event, KeyTaken, RetryGaveUp, told
 from resilience.flow import Flow, Progress
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
+from resilience.reading.kinds import stands_alone
 from resilience.reading.shape import RequestFacts
 
 __all__ = ["Call", "Keys", "Plan", "begin", "current", "running"]
@@ -381,10 +382,12 @@ class Call(Generic[T]):
         except Exception:  # noqa: BLE001, S110 - it is being thrown away; how it takes that is nobody's business
             pass
 
+    def holds(self, failure: Failure) -> bool:
+        """Whether there is anything in *failure* to let go of; not so with most errors."""
+        return self.closer is not None or (not stands_alone(failure.error) and _closing(failure) is not None)
+
     async def let_go(self, failure: Failure) -> str | None:
         """Discard *failure*, and look again: why not to repeat after it all the same, None if nothing speaks against it."""
-        if self.closer is None and _closing(failure) is None:
-            return None  # there is nothing to let go of, as with most errors
         await self.discard(failure)
         if self.plan.env.cancellation_pending(self.cancels):
             # Letting go has swallowed a native cancellation.  That of a scope arrives here.
@@ -394,23 +397,26 @@ class Call(Generic[T]):
 
     def say(self, kind: type[Event], failure: Failure | None = None, **facts: Any) -> None:
         """Emit an event of *kind* about this call, and about *failure* if one is given; at debug level only if anybody wants to hear it."""
-        env = self.plan.env
+        env, ends = self.plan.env, self.ends
         now = env.now()
         if kind.level == "debug" and not env.quiet.wanted(now):
             return
-        ends = self.ends
-        said = {
-            "engine": self.plan.engine,
-            "operation": self.operation,
-            "call": self.id,
-            "attempt": self.attempt,
-            "elapsed": now - self.started,
-            "seconds_left": None if ends == _NEVER else ends - now if ends > now else 0.0,
-        }
+        # All goes into the one dict that the call of this has made already.
+        facts["engine"] = self.plan.engine
+        facts["operation"] = self._operation or self.operation
+        facts["call"] = self._id or self.id
+        facts["attempt"] = self.attempt
+        facts["elapsed"] = now - self.started
+        facts["seconds_left"] = None if ends == _NEVER else ends - now if ends > now else 0.0
         if failure is not None:
-            said |= judged(failure)
-        said |= facts
-        event = told(kind, said)
+            verdict, signal = failure.verdict, failure.signal
+            facts["action"] = verdict.action.word
+            facts["rule"] = verdict.rule
+            facts["status"] = signal.status
+            facts["code"] = signal.code
+            facts["error"] = type(failure.value if failure.error is None else failure.error).__name__
+            facts["phase"] = signal.phase.word
+        event = told(kind, facts)
         try:
             heard = env.emit(event)
             if heard is not None and inspect.isawaitable(heard):
@@ -446,19 +452,6 @@ async def _hear(heard: Awaitable[object], event: Event) -> None:
         await heard
     except Exception:  # noqa: BLE001 - as above
         log.complain(event)
-
-
-def judged(failure: Failure) -> dict[str, Any]:
-    """The fields of an event about *failure*."""
-    verdict, signal = failure.verdict, failure.signal
-    return {
-        "action": verdict.action._value_,  # an enum's `value` is a property, and costs six times as much
-        "rule": verdict.rule,
-        "status": signal.status,
-        "code": signal.code,
-        "error": type(failure.value if failure.error is None else failure.error).__name__,
-        "phase": signal.phase._value_,
-    }
 
 
 _OUT_OF_TIME = Verdict(Action.FAIL_FAST, rule="resilience: out of time", blames=Blame.CALLER)

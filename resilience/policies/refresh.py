@@ -251,7 +251,7 @@ class RefreshToken(settings.Shown):
                 # Before anything is awaited: a flight that its leader, cancelled meanwhile, never started would keep all others waiting.
                 self._launch(ours, call, env)
             if failure is not None and not paid:
-                barred = await call.let_go(failure)
+                barred = await call.let_go(failure) if call.holds(failure) else None
                 if barred is not None:
                     return gave_up(call, failure, barred)
             if isinstance(decision, Refuse):

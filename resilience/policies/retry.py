@@ -106,7 +106,7 @@ class Retry(settings.Value):
             decision = self._decide(call, outcome, env)
             if isinstance(decision, GiveUp):
                 return gave_up(call, outcome, decision.reason)
-            barred = await call.let_go(outcome)
+            barred = await call.let_go(outcome) if call.holds(outcome) else None
             if barred is None and call.ends < math.inf and decision.delay >= call.remaining:
                 barred = "deadline"  # letting go took time
             if barred is not None:
@@ -173,7 +173,7 @@ def _delay(schedule: Backoff, retry: int, draw: float, previous: float | None, f
     except Exception as mistake:  # noqa: BLE001 - whatever it raises must not replace the error that the call is about
         wrong = f"raised {mistake!r}"
     else:
-        if isinstance(delay, int | float) and not isinstance(delay, bool) and 0 <= delay < math.inf:
+        if (type(delay) is float or (isinstance(delay, int | float) and not isinstance(delay, bool))) and 0 <= delay < math.inf:
             return delay
         wrong = f"gave {delay!r}"
     if failure.error is not None:

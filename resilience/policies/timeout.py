@@ -70,7 +70,8 @@ class AttemptTimeout(settings.Value):
         seconds = self.seconds
 
         def limited(call: Call[T]) -> Awaitable[T | Failure]:
-            call.cut_after(seconds)
+            if seconds < call.cutoff:  # not so where it was on the call from its beginning
+                call.cut_after(seconds)
             return inner(call)
 
         return limited
