@@ -24,6 +24,7 @@ import resilience
 from resilience import (
     AttemptTimeout,
     CircuitBreaker,
+    CircuitOpen,
     Constant,
     Deadline,
     Engine,
@@ -239,6 +240,30 @@ async def test_a_call_lets_go_of_all_that_is_the_callers_after(ending: str, engi
 @pytest.mark.parametrize("engine", IMPATIENT)
 async def test_a_call_lets_go_of_all_that_is_the_callers_when_time_runs_out_by(engine: str) -> None:
     assert [] == await kept_after(IMPATIENT[engine](), 0, hangs)
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="the engine's own frame, in the error's traceback, still has the arguments")
+async def test_a_rejection_that_the_caller_keeps_keeps_nothing_of_the_call() -> None:
+    """D34: ten thousand that were gathered with ``return_exceptions=True`` would keep what ten thousand calls were to send."""
+    run = rejecting()
+    kept: list[Exception] = []
+
+    async def call() -> None:
+        try:
+            await run(Operation(0, returns), Thing(), scope=Thing())
+        except CircuitOpen as error:
+            kept.append(error)
+
+    await call()
+    alive.clear()
+    gc.disable()
+    try:
+        kept.clear()
+        await call()
+
+        assert [] == [*alive]
+    finally:
+        gc.enable()
 
 
 # The number of calls.
