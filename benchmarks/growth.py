@@ -165,7 +165,7 @@ async def _taking_turns(tasks: int, unit: float, effort: float) -> tuple[float, 
     await ours(_ARGUMENT)
     turns: list[tuple[float, float]] = []
     before, speed = await _in_turns(suspending, tasks), await probe(_PROBED)
-    for _ in range(max(2, round(effort * (3 if tasks > 10_000 else 9)))):
+    for _ in range(max(2, round(effort * (3 if tasks > 10_000 else 7)))):
         took = await _in_turns(ours, tasks)
         after, after_speed = await _in_turns(suspending, tasks), await probe(_PROBED)
         w, bare = unit * (speed + after_speed) / 2, (before + after) / 2
@@ -183,7 +183,7 @@ async def _beside_sleepers(sleepers: int, unit: float, effort: float) -> float:
     asleep = [asyncio.ensure_future(sleeping()) for _ in range(sleepers)]
     await asyncio.sleep(0)
     baselines = {"bare": one_by_one(suspending), "ready": one_by_one(ready)}
-    turns = await measured({"ours": one_by_one(ours)}, baselines, rounds=max(9, round(effort * 61)), turn=0.002)
+    turns = await measured({"ours": one_by_one(ours)}, baselines, rounds=max(9, round(effort * 41)), turn=0.002)
     wake.set()
     for task in asleep:
         await task
@@ -385,7 +385,8 @@ async def _by_keys(unit: float, effort: float) -> tuple[Figures, list[Curve]]:
     resident: dict[int, int] = {}
     baselines = {"ready": one_by_one(ready), "one": one_by_one(for_all)}
     for keys in KEYS:
-        await never_seen(max(0, keys - seen))
+        if seen < keys:
+            await never_seen(keys - seen)
         resident[keys] = _resident()
         turns = await measured({"kept": kept, "new": never_seen}, baselines, rounds=max(9, round(effort * 31)), turn=0.002)
         looked_up[keys], replaced[keys] = (
