@@ -60,6 +60,7 @@ _SHOULD_RETRY = "x-should-retry"
 _COUNT_HEADER = COUNT_HEADER.lower().encode()
 FAILED = 400  # RFC 9110, 15: from here on the request was not fulfilled
 _UPGRADED = 101
+_REDIRECTION = range(300, 400)
 _UNAUTHORISED = frozenset({401, 407})
 # RFC 9110, 15.4.4: "see other" may answer a request that was carried out, and clients treat 300 to 302 alike.
 _SEE_OTHER = range(300, 304)
@@ -381,11 +382,12 @@ class Adapter:
                 # An auth flow tries again.  What an attempt before the refusal may have done must not be done under another key.
                 ride.minted = earlier.call.minted
         response = await self.engine.call(self._single, ride, request, transport)
-        if response.status_code >= FAILED:
+        status = response.status_code
+        if status >= FAILED:
             _settle_with_sdk(ride.call, request, response)
         self._hand_out(response, ride.call)
-        ride.refused = response.status_code in _UNAUTHORISED
-        if ride.refused or response.has_redirect_location:
+        ride.refused = status in _UNAUTHORISED
+        if ride.refused or (status in _REDIRECTION and response.has_redirect_location):
             ride.may_go_on(request)
         return response
 
@@ -401,9 +403,9 @@ class Adapter:
 
     # One attempt.
 
-    async def _single(self, ride: Ride, request: Any, transport: Any) -> Any:
+    def _single(self, ride: Ride, request: Any, transport: Any) -> Awaitable[Any]:
         ride.begin(self._now)
-        return await self.hop(ride, request, transport)
+        return self.hop(ride, request, transport)
 
     async def hop(self, ride: Ride, request: Any, transport: Any) -> Any:
         """Send one request, stamped; drain its response if it reports a failure."""
