@@ -52,7 +52,7 @@ def _fail(field: str, key: object, why: str) -> ValueError:
 def _checked_entry(field: str, key: object, entry: object) -> Verdict:
     if isinstance(entry, str | Action):
         try:
-            entry = Verdict(Action(entry))
+            entry = Verdict(entry if isinstance(entry, Action) else Action(entry))
         except ValueError:
             known = ", ".join(repr(action.value) for action in Action)
             raise _fail(field, key, f"unknown action {entry!r}; known are {known}") from None

@@ -101,7 +101,7 @@ class TestPrecedence:
 
             __hash__ = None  # type: ignore[assignment]
 
-        odd = Unhashed("Odd", (ConnectionError,), {"__module__": "acme"})
+        odd: Any = Unhashed("Odd", (ConnectionError,), {"__module__": "acme"})
         rules = EMPTY.extend("acme", by_error={ConnectionError: retry()})
 
         assert "acme: error ConnectionError" == rules.classify(Signal(raised=odd)).rule
