@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
-from benchmarks import failure_path, happy_path, hints, import_time, loopback, picture, tables
-from benchmarks.aims import BESIDE, FAILURES, HAPPY, IMPORT, LOOPBACK, aimed, missed
+from benchmarks import failure_path, growth, happy_path, hints, import_time, loopback, picture, tables
+from benchmarks.aims import BESIDE, FAILURES, GROWTH, HAPPY, IMPORT, LOOPBACK, aimed, missed
 from benchmarks.figures import Curve, Figure
 from benchmarks.results import Result, load
 from benchmarks.rounds import as_in_production
@@ -61,6 +61,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "failure": Benchmark(
         (FAILURES,), lambda effort: failure_path.figures(_rounds(failure_path.ROUNDS, effort)), libraries=failure_path.LIBRARIES
     ),
+    "growth": Benchmark((GROWTH,), growth.figures, growth.curves, growth.LIBRARIES),
     "loopback": Benchmark((LOOPBACK,), loopback.figures, libraries=loopback.LIBRARIES),
     "import": Benchmark((IMPORT,), lambda effort: import_time.figures(_rounds(import_time.PAIRS, effort)), libraries=import_time.LIBRARIES),
     "hints": Benchmark((), lambda effort: hints.figures(_rounds(1_000, effort)), libraries=hints.LIBRARIES),

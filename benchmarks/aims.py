@@ -13,11 +13,12 @@ import attrs
 
 from benchmarks.figures import Figure
 
-__all__ = ["AIMS", "BESIDE", "FAILURES", "HAPPY", "IMPORT", "LOOPBACK", "SLACK", "aimed", "missed"]
+__all__ = ["AIMS", "BESIDE", "FAILURES", "GROWTH", "HAPPY", "IMPORT", "LOOPBACK", "SLACK", "aimed", "missed"]
 
 HAPPY = "the happy path"
 BESIDE = "the happy path beside others"
 FAILURES = "when something goes wrong"
+GROWTH = "growth"
 LOOPBACK = "requests on loopback"
 IMPORT = "import"
 
@@ -35,6 +36,20 @@ AIMS: Mapping[tuple[str, str], float] = {
     (BESIDE, "all, of nopanic's retry, breaker, timeout"): 0.5,
     (FAILURES, "recovered: everything on"): 3.0,
     (LOOPBACK, "httpx2: GET, wall time"): 1.05,
+    (GROWTH, "up to 100,000 calls at once, one of which runs: growth"): 1.1,
+    (GROWTH, "100 to 100,000 calls that take turns: growth, of a bare task's"): 1.1,
+    (GROWTH, "each further pass-through policy"): 1.5,
+    (GROWTH, "memory that 20 times as many calls take"): 64.0,  # a hundredth of a byte for each: flat
+    (GROWTH, "memory of a call in flight: everything on"): 1.5,
+    (GROWTH, "a breaker for each of 1,000,000 keys: to find one that is kept"): 2.0,
+    (GROWTH, "a breaker for each of 1,000,000 keys: circuits kept"): 1024.0,
+    (GROWTH, "objects left for the collector after success"): 0.0,
+    (GROWTH, "objects left for the collector after two retries and success"): 0.0,
+    (GROWTH, "objects left for the collector after exhaustion"): 0.0,
+    (GROWTH, "objects left for the collector after rejection by an open breaker"): 0.0,
+    (GROWTH, "objects left for the collector after the time of an attempt"): 0.0,
+    (GROWTH, "objects left for the collector after the time of the call"): 0.0,
+    (GROWTH, "objects left for the collector after cancellation"): 0.0,
     (IMPORT, "resilience, and what a first program names"): 20.0,
 }
 

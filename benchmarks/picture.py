@@ -20,7 +20,7 @@ from benchmarks.tables import by_group, number
 __all__ = ["draw"]
 
 WIDTH = 960
-LEFT, RIGHT = 330, 840  # of the bars; what is left of them is their names', what is right of them their figures'
+LEFT, RIGHT = 310, 840  # of the bars; what is left of them is their names', what is right of them their figures'
 ROW = 19
 GAP = 26
 FARTHEST = 2.0  # times its aim
@@ -126,7 +126,7 @@ def _bar(figure: Figure, y: int, scale: Callable[[float], float], colour: str) -
     end = scale(figure.value)
     parts = [
         _text(LEFT - 8, y + 13, figure.row, "end"),
-        _rect(colour, y, end),
+        _rect(colour, y, LEFT, end),
     ]
     furthest = end
     if "suspending" in figure.beside:
@@ -151,7 +151,8 @@ def _shares(parts: list[str], y: int, figures: Sequence[Figure]) -> int:
     """All that has an aim, as a share of it; returns where it ends."""
     parts.append(_text(MARGIN, y, "Everything that has an aim, as a share of it", "head"))
     parts.append(_text(RIGHT, y, f"less is better; bars are cut off at {FARTHEST:g} times the aim", "small end"))
-    scale = _plain_scale(0.0, FARTHEST, LEFT, RIGHT - 100)
+    left = LEFT + 120  # these names are longer
+    scale = _plain_scale(0.0, FARTHEST, left, RIGHT - 80)
     aim = scale(1.0)
     top = y + 12
     y = top
@@ -160,12 +161,13 @@ def _shares(parts: list[str], y: int, figures: Sequence[Figure]) -> int:
         if figure.group != group:
             group = figure.group
             y += ROW
-            parts.append(_text(LEFT - 8, y - 5, group, "side end"))
+            parts.append(_text(left - 8, y - 5, group, "side end"))
         missed = _verdict(figure)
-        end = scale(min(figure.share or 0.0, FARTHEST))
+        share = 0.0 if figure.value <= 0 else figure.share or 0.0
+        end = scale(min(share, FARTHEST))
         value = f"{number(figure.value, figure.unit)} {figure.unit}"
-        parts.append(_text(LEFT - 8, y + 13, figure.row, "end"))
-        parts.append(_rect("over" if missed else "ours", y, end))
+        parts.append(_text(left - 8, y + 13, figure.row, "end"))
+        parts.append(_rect("over" if missed else "ours", y, left, end))
         parts.append(_text(max(end, aim) + 6, y + 13, f"{value}, at most {figure.aim:g}", missed))
         y += ROW
     parts.append(f'<line class="aim" x1="{aim:.1f}" x2="{aim:.1f}" y1="{top}" y2="{y}"/>')
@@ -173,8 +175,8 @@ def _shares(parts: list[str], y: int, figures: Sequence[Figure]) -> int:
     return y + 16
 
 
-def _rect(colour: str, y: int, end: float) -> str:
-    return f'<rect class="{colour}" x="{LEFT}" y="{y + 3}" width="{max(end - LEFT, 1):.1f}" height="{ROW - 6}"/>'
+def _rect(colour: str, y: int, start: float, end: float) -> str:
+    return f'<rect class="{colour}" x="{start}" y="{y + 3}" width="{max(end - start, 1):.1f}" height="{ROW - 6}"/>'
 
 
 # Curves
@@ -240,7 +242,7 @@ def _decades(low: float, high: float) -> list[float]:
 def _short(value: float) -> str:
     for size, suffix in ((1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
-            return f"{value / size:g}{suffix}"
+            return f"{value / size:.3g}{suffix}"
     return f"{value:.3g}"
 
 

@@ -16,7 +16,7 @@ from benchmarks.figures import Figure
 
 __all__ = ["aims", "by_group", "number", "rewritten", "table", "tables"]
 
-_DIGITS = {"W": 1, "loops": 1, "x": 3, "ms": 1, "µs": 1, "KiB": 2}
+_DIGITS = {"W": 1, "loops": 1, "x": 3, "ms": 1, "µs": 1, "KiB": 2, "MiB": 2}
 _QUARTILES = ("low", "high")
 _SAME_UNIT = (*_QUARTILES, "suspending")  # others beside a figure say theirs in their names
 _START, _END = "<!-- table: {} -->\n", "<!-- end of table -->"
@@ -24,7 +24,7 @@ _START, _END = "<!-- table: {} -->\n", "<!-- end of table -->"
 
 def number(value: float, unit: str = "") -> str:
     """A figure with as many digits as say something: the same number of them down a column, as far as that goes."""
-    if abs(value) >= 100 or (not unit and value == round(value)):
+    if abs(value) >= 100 or (unit not in _DIGITS and value == round(value)):
         return f"{value:,.0f}"
     digits = _DIGITS.get(unit, 1 if abs(value) >= 5 else 2)
     return f"{value:.{digits}f}"
@@ -88,7 +88,7 @@ def aims(figures: Iterable[Figure]) -> str:
             kept = "met" if figure.share <= 1 else "**missed**"
             what = f"{figure.group}: {figure.row}"
             here = f"{number(figure.value, figure.unit)} {figure.unit}"
-            lines.append(_line([what, f"{figure.aim:g} {figure.unit}", here, f"{figure.share:.0%}", kept]))
+            lines.append(_line([what, f"{figure.aim:g} {figure.unit}", here, f"{figure.share:.0%}" if figure.aim else "", kept]))
     return "\n".join(lines)
 
 
