@@ -28,7 +28,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from itertools import repeat
 from typing import Any, TypeAlias
@@ -113,7 +113,7 @@ def serve() -> None:
 
 
 @contextlib.contextmanager
-def served() -> Iterator[str]:
+def served() -> Generator[str, None, None]:
     """The base URL of a server that is there for as long as the block."""
     program = [sys.executable, "-m", "benchmarks.loopback", "--serve"]
     root = pathlib.Path(__file__).parents[1]
