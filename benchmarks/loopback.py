@@ -4,7 +4,7 @@ What an engine costs around real requests: the client's own time and an adapter'
 The server is a process of its own, so that its work is not counted as the client's, and does as little as a server can: it finds where a
 request ends, and writes the same short answer.  What is left is the client, at its best; a peer that takes time, or a network, only makes
 the engine's share smaller.  Both clients of a pair are the same but for the engine, and send the same requests: the one that has no engine
-carries the token among its own headers, as it would have to.
+has the token among its own headers, and gives each POST a key of its own, as it would have to.
 
     python -m benchmarks.loopback [--effort E] [--json FILE]
 
@@ -24,6 +24,7 @@ import logging
 import math
 import pathlib
 import random
+import secrets
 import statistics
 import subprocess
 import sys
@@ -172,7 +173,7 @@ CLIENTS: dict[str, Library] = {
 }
 
 
-def _get(client: Any) -> Send:
+def _get(client: Any, *, keyed: bool) -> Send:  # noqa: ARG001 - nobody has a key for that
     if isinstance(client, aiohttp.ClientSession):
 
         async def get_and_read() -> None:
@@ -187,22 +188,26 @@ def _get(client: Any) -> Send:
     return get
 
 
-def _post(client: Any) -> Send:
+def _post(client: Any, *, keyed: bool) -> Send:
+    def key() -> dict[str, str] | None:
+        return {"Idempotency-Key": secrets.token_hex(16)} if keyed else None
+
     if isinstance(client, aiohttp.ClientSession):
 
         async def post_and_read() -> None:
-            async with client.post("/api/v1/bots", json=_ORDER) as response:
+            async with client.post("/api/v1/bots", json=_ORDER, headers=key()) as response:
                 await response.read()
 
         return post_and_read
 
     async def post() -> None:
-        await client.post("/api/v1/bots", json=_ORDER)
+        await client.post("/api/v1/bots", json=_ORDER, headers=key())
 
     return post
 
 
-WISHES: dict[str, Callable[[Any], Send]] = {"GET": _get, "POST": _post}
+WISHES: dict[str, Callable[..., Send]] = {"GET": _get, "POST": _post}
+"""How a client makes a request; it sends a key of its own where no engine does."""
 
 
 # The turns
@@ -299,7 +304,7 @@ async def measured(url: str, rounds: int) -> list[Pair]:
             # Clients of its own: those that have many connections open take longer over each request.
             kinds, of = CLIENTS[library], WISHES[wish]
             bare, ours = await held.enter_async_context(kinds.bare(url)), await held.enter_async_context(kinds.ours(url))
-            return Pair(f"{library}: {wish}{more}", of(bare), of(ours), taking, requests)
+            return Pair(f"{library}: {wish}{more}", of(bare, keyed=True), of(ours, keyed=False), taking, requests)
 
         pairs = [await pair_of(library, wish, one_at_a_time, REQUESTS) for library in CLIENTS for wish in WISHES]
         pairs += [await pair_of("httpx2", wish, in_flight, 1, f", {ABREAST} in flight") for wish in WISHES]
