@@ -82,6 +82,7 @@ import attrs
 
 from resilience.decide.window import LONG_AGO, SLICES, Window
 from resilience.outcome import Failure
+from resilience.settings import Record, Value
 
 __all__ = ["LOOKS", "Cause", "Circuit", "Circuits", "Closed", "Era", "HalfOpen", "Isolated", "Leave", "Limits", "Open", "Permit"]
 
@@ -89,8 +90,8 @@ LOOKS = 128
 """So many circuits are looked at, at most, to make room for one: about 0.1 ms where each has to be asked."""
 
 
-@attrs.frozen(kw_only=True)
-class Limits:
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Limits(Value):
     """
     A breaker's settings, as far as they decide anything; `CircuitBreaker` checks and explains them.
 
@@ -131,8 +132,7 @@ class Limits:
         return (n - n // c) / n >= self.failure_ratio
 
 
-@attrs.frozen
-class Cause:
+class Cause(Record):
     """
     What tripped a circuit, in words and numbers: the failure itself, with all that hangs on it, is not kept alive.
 
@@ -142,9 +142,12 @@ class Cause:
         code: Its error code, likewise.
     """
 
-    rule: str
-    status: int | None = None
-    code: str | None = None
+    __slots__ = ("code", "rule", "status")
+
+    def __init__(self, rule: str, status: int | None = None, code: str | None = None) -> None:
+        self.rule = rule
+        self.status = status
+        self.code = code
 
     @classmethod
     def of(cls, failure: Failure) -> Cause:
@@ -236,9 +239,13 @@ class Closed(Era):
 
     def roll(self, now: float) -> None:
         """Move the window on if it is time, and then ask anew whether successes may pass unseen."""
-        if now >= self.window.ends:
-            self.window.roll(now)
-            self._doubt()
+        window = self.window
+        if now >= window.ends:
+            window.roll(now)
+            if window.failures:
+                self._doubt()
+            else:
+                self.clear_until = window.ends  # nothing was ever suspected
 
     def depart(self, now: float) -> Permit:
         """A permit for an attempt that is watched.  Any thread may, without a lock, before `due`."""

@@ -23,6 +23,8 @@ LONG_AGO: Final = -math.inf
 SLICES = 20
 """Into so many slices the window is cut: what is counted spans between nine tenths of it and all of it."""
 
+_NOTHING = (LONG_AGO, 0, 0)
+
 
 class Window:
     """
@@ -40,7 +42,7 @@ class Window:
         successes: ``next(window.successes)`` counts one.  Any thread may, without a lock.
     """
 
-    __slots__ = ("_base", "_marks", "_reads", "_span", "ends", "failures", "successes")
+    __slots__ = ("_marks", "_reads", "_span", "ends", "failures", "successes")
 
     def __init__(self, span: float) -> None:
         self.ends = LONG_AGO
@@ -48,8 +50,7 @@ class Window:
         self._span = span
         self._reads = 0
         self.failures = 0
-        self._base = (0, 0)  # successes and failures before the window
-        self._marks: list[tuple[float, int, int]] = []  # and before each slice in it, with the time it began
+        self._marks: list[tuple[float, int, int]] = []  # when each slice began, and successes and failures before it
 
     def roll(self, now: float) -> None:
         """Begin a new slice if the present one is over, and forget those that may hold something older than the window."""
@@ -62,7 +63,6 @@ class Window:
         while marks and marks[0][0] <= horizon:
             del marks[0]
         marks.append((now, self._count(), self.failures))
-        self._base = marks[0][1:]
         self.ends = now + width
 
     def fail(self) -> None:
@@ -71,7 +71,7 @@ class Window:
 
     def counts(self) -> tuple[int, int]:
         """Failures, and attempts in all, within the window as of the latest `roll`."""
-        successes, failures = self._base
+        _, successes, failures = self._marks[0] if self._marks else _NOTHING
         failures = self.failures - failures
         return failures, failures + self._count() - successes
 
