@@ -242,7 +242,6 @@ async def test_a_call_lets_go_of_all_that_is_the_callers_when_time_runs_out_by(e
     assert [] == await kept_after(IMPATIENT[engine](), 0, hangs)
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="the engine's own frame, in the error's traceback, still has the arguments")
 async def test_a_rejection_that_the_caller_keeps_keeps_nothing_of_the_call() -> None:
     """D34: ten thousand that were gathered with ``return_exceptions=True`` would keep what ten thousand calls were to send."""
     run = rejecting()
