@@ -10,7 +10,7 @@ import inspect
 import math
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -21,11 +21,13 @@ from resilience.classify import Reader, Rules
 from resilience.env import Env
 from resilience.errors import AttemptTimedOut, StreamFailed
 from resilience.events import AttemptFailed, ResultUnread
-from resilience.flow import END, Flow
-from resilience.outcome import Failure, Phase, Signal, new_failure
+from resilience.outcome import END, Failure, Phase, Signal, new_failure
 from resilience.policy import Handler
 from resilience.reading.shape import READERS, read, response_status
 from resilience.repeating import sealed_behind
+
+if TYPE_CHECKING:
+    from resilience.flow import Flow
 
 __all__ = ["CUT", "advance", "bind", "bind_stream", "empty_frames", "plain_types", "raised", "returned"]
 

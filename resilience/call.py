@@ -13,7 +13,7 @@ import math
 from collections.abc import Awaitable, Callable, Hashable
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import anyio
 
@@ -25,10 +25,12 @@ from resilience.decide.credentials import Held
 from resilience.env import Env
 from resilience.errors import DeadlineExceeded, ResilienceError
 from resilience.events import DeadlineHit, EngineNested, Event, KeyTaken, RetryGaveUp, told
-from resilience.flow import Flow, Progress
 from resilience.outcome import Action, Blame, Failure, Phase, Signal, Verdict
 from resilience.reading.kinds import stands_alone
 from resilience.reading.shape import RequestFacts
+
+if TYPE_CHECKING:
+    from resilience.flow import Flow, Progress
 
 __all__ = ["Call", "Keys", "Plan", "begin", "current", "running"]
 

@@ -12,18 +12,15 @@ import functools
 import inspect
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import attrs
 
 from resilience.env import Env
-from resilience.outcome import Failure
+from resilience.outcome import END, Failure
 from resilience.settings import Value
 
-__all__ = ["END", "AtEnd", "Flow", "Progress", "Source"]
-
-END: Final[Any] = object()
-"""Stands in the place of an item where there are no more."""
+__all__ = ["AtEnd", "Flow", "Progress", "Source"]
 
 AtEnd = Callable[[bool | None, Failure | None], None]
 """Told how a stream ended: whether that speaks for the peer, against it or neither, and the failure if it broke."""

@@ -13,14 +13,16 @@ from typing import Any, cast
 
 import attrs
 
+from resilience.settings import Value
+
 __all__ = ["Tried", "behind_of", "history", "keep_history"]
 
 _HISTORY = "_resilience_history"
 _STEPS = 64  # of a chain of causes; longer ones say nothing more, and a cycle must end
 
 
-@attrs.frozen
-class Tried:
+@attrs.frozen(eq=False, repr=False)
+class Tried(Value):
     """
     One failed attempt, in brief.
 

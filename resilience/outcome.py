@@ -8,7 +8,7 @@ that the rules reached, and the thing itself: the caller's own exception, or the
 from __future__ import annotations
 
 import enum
-from typing import Any, cast, final
+from typing import Any, Final, cast, final
 
 import attrs
 
@@ -27,6 +27,10 @@ __all__ = [
     "refresh_token",
     "retry",
 ]
+
+
+END: Final[Any] = object()
+"""Stands in the place of a stream's item where there are no more."""
 
 
 class _Word(enum.Enum):
@@ -65,8 +69,8 @@ class Blame(enum.Enum):
     CREDENTIAL = "credential"
 
 
-@attrs.frozen
-class Verdict:
+@attrs.frozen(eq=False, repr=False)
+class Verdict(settings.Value):
     """
     What the rules say about a failure.
 
@@ -100,18 +104,8 @@ def refresh_token() -> Verdict:
     return Verdict(Action.REFRESH_TOKEN, blames=Blame.CREDENTIAL)
 
 
-class _Referable:
-    """
-    Holds the slot for weak references.
-
-    CPython takes the layouts of two classes for the same, see below, only where that slot is a base's.
-    """
-
-    __slots__ = ("__weakref__",)
-
-
-@attrs.frozen
-class Signal(_Referable):
+@attrs.frozen(eq=False, repr=False)
+class Signal(settings.Value):
     """
     What a failed attempt says about itself.
 
@@ -139,8 +133,8 @@ class Signal(_Referable):
 
 
 @final
-@attrs.frozen(eq=False)
-class Failure(_Referable):
+@attrs.frozen(eq=False, repr=False)
+class Failure(settings.Shown):
     """
     A failed attempt, as it travels between the layers of an engine.
 
@@ -159,14 +153,15 @@ class Failure(_Referable):
 
 # An `__init__` of attrs' fills a frozen object by way of `object.__setattr__`, at some 60 ns a field (100 on CPython 3.12): over half a
 # microsecond for each signal, on a path that is to take ten in all.  So what the engine makes begins as a draft, an object with the same
-# slots that nothing guards, and is given its class when it is complete: a third of that.
+# slots that nothing guards, and is given its class when it is complete: a third of that.  CPython
+# takes the layouts of two classes for the same only where their slots for weak references are a base's.
 
 
-class _SignalDraft(_Referable):
+class _SignalDraft(settings.Value):
     __slots__ = tuple(field.name for field in attrs.fields(Signal))
 
 
-class _FailureDraft(_Referable):
+class _FailureDraft(settings.Shown):
     __slots__ = tuple(field.name for field in attrs.fields(Failure))
 
 

@@ -112,7 +112,7 @@ def runner(  # noqa: C901, PLR0915 - see `run`
                 elif mend is not None:
                     outcome = await mend(call, outcome)
         except BaseException:
-            outcome = None  # a failure holds its error, whose traceback holds this frame
+            outcome = brought = None  # a failure holds its error, whose traceback holds this frame
             over(call, acted=call.attempt > 0)
             raise
 
@@ -123,8 +123,8 @@ def runner(  # noqa: C901, PLR0915 - see `run`
                 try:
                     raise error
                 finally:
-                    # The error's traceback holds this frame; the frame must not hold the error.
-                    del error
+                    # The error's traceback holds this frame; the frame must hold neither the error nor what is the caller's.
+                    del error, fn, args, kwargs
         else:
             if call.eventful or started >= quiet.until:
                 ended_well(call, quiet)

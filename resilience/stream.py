@@ -25,8 +25,8 @@ from resilience.call import Call, Plan, begin, gave_up, get_running, out_of_time
 from resilience.callables import refuse_unstreamable
 from resilience.ending import ended_well, failed, over, settle_in
 from resilience.errors import Rejected
-from resilience.flow import END, Flow
-from resilience.outcome import Action, Failure
+from resilience.flow import Flow
+from resilience.outcome import END, Action, Failure
 from resilience.policy import Handler
 from resilience.reading.sse import event_id
 

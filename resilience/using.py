@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
 from resilience import settings
-from resilience.flow import Progress
 from resilience.policies.idempotency import checked_key, derived_key
+
+if TYPE_CHECKING:
+    from resilience.flow import Progress
 
 __all__ = ["Using"]
 

@@ -9,8 +9,8 @@ import sys
 # The time an import takes depends on the machine and on its mood; what it executes does not, and hardly on the version of CPython (within
 # 7 % from 3.11 to 3.13).  A character of the source that attrs compiles for each class costs as much as eight bytecodes: 1,200 machine
 # instructions against 150, by callgrind.  Where this was written 32,000 bytecodes went with a millisecond, with all that is not counted:
-# finding and reading modules, making classes, the collector.  A first program needs 840,000 on CPython 3.11; what comes has the rest of:
-BUDGET = 900_000
+# finding and reading modules, making classes, the collector.  A first program needs 430,000 on CPython 3.11; what comes has the rest of:
+BUDGET = 470_000
 
 # What the README's first engines need: a name that is loaded only when it is asked for counts if it is one of these.
 PROGRAM = """

@@ -20,7 +20,8 @@ from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overl
 from resilience.callables import operation_name
 from resilience.dialects import http
 from resilience.engine import Engine, Streamable
-from resilience.flow import END, Source
+from resilience.flow import Source
+from resilience.outcome import END
 from resilience.policies.circuit_breaker import CircuitBreaker
 from resilience.policies.retry import Retry
 from resilience.policies.timeout import Deadline

@@ -10,15 +10,14 @@ Reference:
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import attrs
 
-from resilience.settings import fail, seconds
+from resilience.settings import Value, fail, seconds
 
-__all__ = ["Backoff", "Constant", "Exponential", "Fibonacci", "Jitter", "Linear", "Listed"]
+__all__ = ["Backoff", "Exponential", "Jitter"]
 
 Jitter = Literal["full", "equal", "decorrelated", "none"]
 
@@ -41,7 +40,7 @@ class Backoff(Protocol):
         ...
 
 
-def _jitter(*allowed: str) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+def limited_to(*allowed: str) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
     def check(instance: object, attribute: attrs.Attribute[Any], value: object) -> None:
         if value not in allowed:
             raise fail(instance, attribute, value, f"one of {', '.join(map(repr, allowed))}")
@@ -49,7 +48,7 @@ def _jitter(*allowed: str) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
     return check
 
 
-def _cap(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
+def not_below_base(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
     seconds(instance, attribute, value)
     if value < instance.base:
         raise fail(instance, attribute, value, f">= base ({instance.base!r})")
@@ -74,8 +73,8 @@ def jittered(ceiling: float, draw: float, jitter: str) -> float:
     return draw * ceiling
 
 
-@attrs.frozen
-class Exponential:
+@attrs.frozen(eq=False, repr=False)
+class Exponential(Value):
     """
     Ceilings base, base x factor, base x factor^2 ... up to the cap, and a delay drawn below each.
 
@@ -89,9 +88,9 @@ class Exponential:
     """
 
     base: float = attrs.field(default=0.05, validator=seconds)
-    cap: float = attrs.field(default=20.0, validator=_cap, kw_only=True)
+    cap: float = attrs.field(default=20.0, validator=not_below_base, kw_only=True)
     factor: float = attrs.field(default=2.0, validator=_factor, kw_only=True)
-    jitter: Jitter = attrs.field(default="full", validator=_jitter(*_JITTERS), kw_only=True)
+    jitter: Jitter = attrs.field(default="full", validator=limited_to(*_JITTERS), kw_only=True)
 
     def delay(self, retry: int, draw: float, previous: float | None = None, /) -> float:
         """Seconds before the *retry*-th retry; see `Backoff`."""
@@ -107,102 +106,3 @@ class Exponential:
         except OverflowError:  # 2.0 ** 1024
             ceiling = self.cap
         return jittered(ceiling, draw, self.jitter)
-
-
-@attrs.frozen
-class Constant:
-    """
-    The same delay each time.
-
-    Args:
-        base: The delay or, with jitter, its ceiling, in seconds; >= 0.
-        jitter: ``none`` unless you ask for one.
-    """
-
-    base: float = attrs.field(default=1.0, validator=seconds)
-    jitter: Jitter = attrs.field(default="none", validator=_jitter("full", "equal", "none"), kw_only=True)
-
-    def delay(self, retry: int, draw: float, previous: float | None = None, /) -> float:  # noqa: ARG002 - the shape of Backoff
-        """Seconds before the *retry*-th retry; see `Backoff`."""
-        return jittered(self.base, draw, self.jitter)
-
-
-@attrs.frozen
-class Linear:
-    """
-    Ceilings base, 2 x base, 3 x base ... up to the cap.
-
-    Args:
-        base: Ceiling of the first delay, and the step to each further one, in seconds; >= 0.
-        cap: Ceiling of every delay, in seconds; >= base.
-        jitter: How a delay is drawn below its ceiling.
-    """
-
-    base: float = attrs.field(default=1.0, validator=seconds)
-    cap: float = attrs.field(default=20.0, validator=_cap, kw_only=True)
-    jitter: Jitter = attrs.field(default="full", validator=_jitter("full", "equal", "none"), kw_only=True)
-
-    def delay(self, retry: int, draw: float, previous: float | None = None, /) -> float:  # noqa: ARG002 - the shape of Backoff
-        """Seconds before the *retry*-th retry; see `Backoff`."""
-        return jittered(min(self.cap, self.base * retry), draw, self.jitter)
-
-
-@attrs.frozen
-class Fibonacci:
-    """
-    Ceilings base x 1, 1, 2, 3, 5, 8 ... up to the cap: gentler than doubling.
-
-    Args:
-        base: Ceiling of the first two delays, in seconds; >= 0.
-        cap: Ceiling of every delay, in seconds; >= base.
-        jitter: How a delay is drawn below its ceiling.
-    """
-
-    base: float = attrs.field(default=0.1, validator=seconds)
-    cap: float = attrs.field(default=20.0, validator=_cap, kw_only=True)
-    jitter: Jitter = attrs.field(default="full", validator=_jitter("full", "equal", "none"), kw_only=True)
-
-    def delay(self, retry: int, draw: float, previous: float | None = None, /) -> float:  # noqa: ARG002 - the shape of Backoff
-        """Seconds before the *retry*-th retry; see `Backoff`."""
-        if not self.base:
-            return 0.0
-        before, ceiling = 0.0, self.base
-        for _ in range(retry - 1):
-            if ceiling >= self.cap:  # after about 3,000 steps at most, whatever the number of the retry
-                break
-            before, ceiling = ceiling, before + ceiling
-        return jittered(min(self.cap, ceiling), draw, self.jitter)
-
-
-def _delays(values: Any) -> tuple[float, ...]:
-    # What is no list of numbers goes to the validator as the one delay it is, and is refused there by name.
-    listed: tuple[Any, ...] = (values,)
-    if not isinstance(values, str):
-        with contextlib.suppress(TypeError):
-            listed = tuple(values)
-    return listed
-
-
-def _each_is_seconds(instance: object, attribute: attrs.Attribute[Any], value: Sequence[float]) -> None:
-    if not value:
-        raise fail(instance, attribute, value, "at least one delay")
-    for one in value:
-        seconds(instance, attribute, one)
-
-
-@attrs.frozen
-class Listed:
-    """
-    The delays you list; the last one repeats.
-
-    Args:
-        delays: Seconds before the first, second ... retry; at least one, each >= 0.
-        jitter: ``none`` unless you ask for one.
-    """
-
-    delays: tuple[float, ...] = attrs.field(converter=_delays, validator=_each_is_seconds)
-    jitter: Jitter = attrs.field(default="none", validator=_jitter("full", "equal", "none"), kw_only=True)
-
-    def delay(self, retry: int, draw: float, previous: float | None = None, /) -> float:  # noqa: ARG002 - the shape of Backoff
-        """Seconds before the *retry*-th retry; see `Backoff`."""
-        return jittered(self.delays[min(retry, len(self.delays)) - 1], draw, self.jitter)

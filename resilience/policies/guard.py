@@ -9,13 +9,15 @@ or a listener, a coroutine that nobody awaits any more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from resilience.call import Call
 from resilience.errors import AttemptTimedOut, ResilienceError, StreamFailed
-from resilience.flow import AtEnd
 from resilience.outcome import Blame, Failure, Phase
 from resilience.policy import Handler
+
+if TYPE_CHECKING:
+    from resilience.flow import AtEnd
 
 __all__ = ["Gate", "Vote", "guard", "guard_stream", "health"]
 

@@ -42,6 +42,7 @@ import attrs
 
 from resilience.reading.body_hints import body_hint, cost_hint, deep_item, details, members
 from resilience.reading.peek import is_bytes, is_list, is_mapping, is_text, item, lacks, plain_int, word
+from resilience.settings import Value
 
 __all__ = ["LARGEST", "NOTHING", "Envelope", "clip", "parsed", "read_envelope"]
 
@@ -67,8 +68,8 @@ _TYPE = r"(?=.*[/:])(?:[A-Za-z][A-Za-z0-9+.-]*:)?(?://[^/?#]*)?(?P<path>[^?#]*)(
 _RFC_SECTION = r"(?:section|name)-[0-9].*"  # as frameworks give for want of a type: https://tools.ietf.org/html/rfc9110#section-15.5.5
 
 
-@attrs.frozen
-class Envelope:
+@attrs.frozen(eq=False, repr=False)
+class Envelope(Value):
     """
     What was found in an error body.
 

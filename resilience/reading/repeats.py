@@ -15,12 +15,11 @@ from __future__ import annotations
 
 from typing import Final
 
-import attrs
-
 from resilience.reading.headers import header
 from resilience.reading.kinds import stands_alone
 from resilience.reading.peek import attribute, is_error, is_list, is_mapping, item, names, plain_int
 from resilience.reading.request import request_of
+from resilience.settings import Record
 
 __all__ = ["COUNT_HEADER", "Repeated", "repeats_behind"]
 
@@ -30,8 +29,7 @@ COUNT_HEADER: Final = "x-stainless-retry-count"
 _MOST = 1000  # times; whoever claims more is not believed
 
 
-@attrs.frozen
-class Repeated:
+class Repeated(Record):
     """
     What a client did on its own.
 
@@ -40,8 +38,11 @@ class Repeated:
         times: How often it sent the request again; >= 1.
     """
 
-    client: str
-    times: int
+    __slots__ = ("client", "times")
+
+    def __init__(self, client: str, times: int) -> None:
+        self.client = client
+        self.times = times
 
 
 def repeats_behind(outcome: object) -> Repeated | None:

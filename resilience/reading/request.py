@@ -14,6 +14,7 @@ from resilience.reading.kinds import asked_of, kind_of, stands_alone
 from resilience.reading.peek import attribute, is_error, is_group, is_list, is_text
 from resilience.reading.phase import STEPS, leaves_of
 from resilience.reading.responses import reader_of
+from resilience.settings import Value
 
 __all__ = ["RequestFacts", "request_meant", "request_of"]
 
@@ -26,8 +27,8 @@ _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _VERBS = _HARMLESS | {"POST", "PUT", "PATCH", "DELETE"}
 
 
-@attrs.frozen
-class RequestFacts:
+@attrs.frozen(eq=False, repr=False)
+class RequestFacts(Value):
     """
     What a failure knows of its request.
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilience.decide.backoff import Backoff, Constant, Exponential, Fibonacci, Linear, Listed, jittered
+from resilience.decide.backoff import Backoff, Exponential, jittered
+from resilience.decide.schedules import Constant, Fibonacci, Linear, Listed
 
 LAST = math.nextafter(1.0, 0.0)
 

@@ -785,7 +785,8 @@ class TestKeys:
             await engine.call(fine, number)
 
         assert 100 == len(breaker._circuits.kept)
-        assert (tasks, threads) == (len(anyio.get_running_tasks()), threading.active_count())
+        assert tasks == len(anyio.get_running_tasks())
+        assert threads >= threading.active_count()  # an idle worker of a test before may have ended meanwhile
         assert [] == world._alarms
 
     def test_a_million_keys_keep_the_registry_at_its_bound_and_the_open_circuit_in_it(self) -> None:
