@@ -533,7 +533,7 @@ CUTS: dict[str, tuple[Callable[..., Awaitable[Any]], set[Any]]] = {
     "hangs": (hangs, OUT_OF_TIME),
     "hangs and is repeated": (hangs_with_a_key, OUT_OF_TIME),
     "makes an error of being cut": (fails_when_cut, OUT_OF_TIME),
-    "answers when cut": (answers_when_cut, {"ok"}),
+    "answers when cut": (answers_when_cut, {"ok", *OUT_OF_TIME}),  # on a busy machine time may be up before it begins
     "blocks, and then fails": (blocks_and_fails, {Lost, *OUT_OF_TIME}),
 }
 
