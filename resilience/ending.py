@@ -42,7 +42,8 @@ def ended_well(call: Call[Any], quiet: Quiet) -> None:
         call.say(CallSucceeded)
     if call.parent is not None:
         _tell_outer(call, acted=True)
-    call.sealed = ()
+    if call.sealed:
+        call.sealed = ()
 
 
 def failed(call: Call[Any], failure: Failure) -> Exception | None:
@@ -85,7 +86,8 @@ def over(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> Non
     call.kwargs = NO_KWARGS
     call.previous = None
     attempt.empty_frames(call)
-    call.sealed = ()
+    if call.sealed:
+        call.sealed = ()
 
 
 def _tell_outer(call: Call[Any], *, acted: bool, failure: Failure | None = None) -> None:

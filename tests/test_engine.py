@@ -777,7 +777,7 @@ class TestOrder:
                     built(*policies)
                 continue
             engine = built(*policies)
-            assert list(policies) == list(engine.policies)
+            assert [*map(id, policies)] == [*map(id, engine.policies)]
             assert f"<Engine http: {' > '.join(order)}>" == repr(engine)
             lines = engine.describe().splitlines()
             assert [name for line in lines for name in order if line.strip(" └").startswith(f"{name}(")] == order

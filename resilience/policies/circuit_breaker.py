@@ -190,12 +190,16 @@ class CircuitBreaker(settings.Shown):
         def admits(call: Call[Any]) -> bool:
             try:
                 circuit = kept[call.peer if key is None else key(call)]
+                circuit.used = True
             except KeyError:
-                return False
+                circuit = gate.find(call)
             era = circuit.era
             if call.started >= era.clear_until:
-                return False
-            circuit.used = True
+                if era is not circuit.closed:
+                    return False
+                gate.roll(era)  # as a rule nothing is wrong but that the window has to move on
+                if call.started >= era.clear_until:
+                    return False
             call.circuit = circuit
             call.era = era  # type: ignore[assignment]  # one that is clear until some time is closed
             return further_in is None or further_in(call)
