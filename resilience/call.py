@@ -299,7 +299,8 @@ class Call(Generic[T]):
         """
         minted = self.minted
         if minted is None:
-            minted = self._mint()
+            keys = self.plan.keys
+            minted = self.minted = self._mint() if keys is None else keys.mint(self)
         self.key_taken = True
         if self.started >= self.plan.env.quiet.until and not self.key_told:
             self.key_told = True

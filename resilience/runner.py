@@ -73,6 +73,7 @@ def runner(  # noqa: C901, PLR0915 - see `run`
         set_running(call)
 
         outcome: Any = None
+        good = False  # whether it is known to be no failure
         try:
             if bounded and call.ends <= started:
                 outcome = out_of_time(call, "before")
@@ -101,12 +102,12 @@ def runner(  # noqa: C901, PLR0915 - see `run`
                     outcome = attempt.raised(call, raised, brought, scope, left)
                 else:
                     try:
-                        known = plain[type(outcome)] is None
+                        good = plain[type(outcome)] is None
                     except (KeyError, TypeError):  # met for the first time, or without a hash
-                        known = False
-                    if not known:
+                        good = False
+                    if not good:
                         outcome = attempt.returned(call, outcome, left)
-                if type(outcome) is not Failure:
+                if good or type(outcome) is not Failure:
                     if succeeded is not None:
                         succeeded(call)
                 elif mend is not None:
@@ -116,7 +117,7 @@ def runner(  # noqa: C901, PLR0915 - see `run`
             over(call, acted=call.attempt > 0)
             raise
 
-        if type(outcome) is Failure:
+        if not good and type(outcome) is Failure:
             error = failed(call, outcome)
             outcome = outcome.value
             if error is not None:

@@ -82,7 +82,7 @@ usable: Final = _checked()
 
 def in_any_scope(task: asyncio.Task[Any]) -> bool:
     """Whether *task* is in any cancel scope; asking it for its deadline is dearer."""
-    state = _states.data.get(ref(task))
+    state = _by_task.get(ref(task))
     return state is not None and state.cancel_scope is not None
 
 
@@ -175,6 +175,7 @@ class _Wheel:
 
 _wheels: dict[asyncio.AbstractEventLoop, _Wheel] = {}  # of loops that are not closed, and the last few that are
 _recent: _Wheel | None = None
+_by_task: dict[Any, Any] = _states.data if usable else {}  # a lookup in the weak dictionary itself would cost twice as much
 _serial = itertools.count()
 _filed: dict[Any, int] = {}  # the scopes that entries have become and that are still open, with the entry's serial number
 
@@ -245,7 +246,7 @@ class SharedCutoff:
         last = slot.before
         self.before, self.after = last, slot
         last.after = slot.before = self
-        state = _states.data.get(ref(task))
+        state = _by_task.get(ref(task))
         self._outer = None if state is None else state.cancel_scope
         self.cancels = task.cancelling()
         self._serial = next(_serial)
