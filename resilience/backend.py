@@ -97,11 +97,18 @@ def cutoff(seconds: float, *, shield: bool = False) -> Cutoff:
 
 def sleep(seconds: float) -> Awaitable[None]:
     """Wait so many seconds.  anyio finds out what runs, and where its sleep is, at each question; on asyncio it is asked once."""
-    if present_task() is None:
-        return anyio.sleep(seconds)
+    return anyio.sleep(seconds) if present_task() is None else _asyncio_sleep(seconds)
+
+
+def _first_asyncio_sleep(seconds: float) -> Awaitable[None]:
+    global _asyncio_sleep  # noqa: PLW0603 - a late import
     import asyncio  # noqa: PLC0415 - only where it is in use
 
-    return asyncio.sleep(seconds)
+    _asyncio_sleep = asyncio.sleep
+    return _asyncio_sleep(seconds)
+
+
+_asyncio_sleep: Callable[[float], Awaitable[None]] = _first_asyncio_sleep
 
 
 def lateness(seconds: float) -> float:

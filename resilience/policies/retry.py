@@ -106,11 +106,12 @@ class Retry(settings.Value):
             decision = self._decide(call, outcome, env)
             if isinstance(decision, GiveUp):
                 return gave_up(call, outcome, decision.reason)
-            barred = await call.let_go(outcome) if call.holds(outcome) else None
-            if barred is None and call.ends < math.inf and decision.delay >= call.remaining:
-                barred = "deadline"  # letting go took time
-            if barred is not None:
-                return gave_up(call, outcome, barred)
+            if call.holds(outcome):
+                barred = await call.let_go(outcome)
+                if barred is None and decision.delay >= call.remaining:
+                    barred = "deadline"  # letting go took time
+                if barred is not None:
+                    return gave_up(call, outcome, barred)
             call.say(RetryScheduled, outcome, delay=decision.delay, delay_source=decision.source)
             await env.sleep(decision.delay)
             if call.ends <= env.now():  # overslept
@@ -138,6 +139,7 @@ class Retry(settings.Value):
             return GiveUp("schedule")
         delays[verdict.throttled] = retries + 1, backoff
         account = call if call.parent is None else _account(call)
+        allowed, shared = call.plan.attempts, account.plan.attempts
         others = repeating.others(call, failure)
         if others:
             call.others += others
@@ -147,8 +149,8 @@ class Retry(settings.Value):
         call.capped = verdict.attempts is not None and of_rule >= verdict.attempts
         decision = decide(
             tries=call.attempt - call.renewals + call.others,
-            attempts=self.attempts if call.plan.attempts is None else min(self.attempts, call.plan.attempts),
-            repeats_left=math.inf if account.plan.attempts is None else account.plan.attempts - 1 - account.repeats,
+            attempts=self.attempts if allowed is None else min(self.attempts, allowed),
+            repeats_left=math.inf if shared is None else shared - 1 - account.repeats,
             tries_of_rule=of_rule + call.others,
             cap_of_rule=verdict.attempts,
             phase=phase,
@@ -158,7 +160,7 @@ class Retry(settings.Value):
             max_server_delay=self.max_server_delay,
             over_limit=self.over_limit,
             draw=env.draw(),
-            time_left=call.remaining,
+            time_left=call.ends - env.now(),
         )
         if isinstance(decision, RetryIn):
             account.repeats += 1
