@@ -195,7 +195,7 @@ class CircuitBreaker(settings.Shown):
                 circuit = gate.find(call)
             era = circuit.era
             if call.started >= era.clear_until:
-                if era is not circuit.closed:
+                if not isinstance(era, Closed):
                     return False
                 gate.roll(era)  # as a rule nothing is wrong but that the window has to move on
                 if call.started >= era.clear_until:
