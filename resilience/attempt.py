@@ -45,15 +45,16 @@ CUT: Any = _Cut()
 
 def bind(rules: Rules, env: Env) -> Handler[Any]:
     """The handler that every policy of an engine is wrapped around."""
-    now, cutoff, plain = env.now, env.cutoff, plain_types(rules)
+    now, cutoff, cancel_count, plain = env.now, env.cutoff, env.cancel_count, plain_types(rules)
 
     # As `runner.run` does it, for all first attempts that no handler has to see.
     async def attempt(call: Call[Any]) -> Any:
-        scope, left = None, math.inf
+        scope, left, since = None, math.inf, 0
         if call.bounded:
             left = call.ends - now()
             if left <= 0:
                 return out_of_time(call, "before")
+            since = cancel_count()
             scope = cutoff(min(left, call.cutoff))
         call.attempt += 1
         fn: Callable[..., Awaitable[Any]] = call.fn  # type: ignore[assignment]  # gone only when the call has ended
@@ -64,12 +65,13 @@ def bind(rules: Rules, env: Env) -> Handler[Any]:
                 value = await brought
             else:
                 with scope:
-                    if call.cancels < 0:
-                        call.cancels = scope.cancels
                     brought = fn(*call.args, **call.kwargs)
                     value = await brought
         except Exception as error:  # noqa: BLE001 - every exception is an outcome to be judged
-            return raised(call, error, brought, scope, left)
+            try:
+                return raised(call, error, brought, scope, left, since)
+            finally:
+                brought = None  # a task that was brought holds its error, whose traceback holds this frame
         try:
             if plain[type(value)] is None:
                 return value
@@ -182,7 +184,9 @@ def _caught(call: Call[Any], error: Exception) -> None:
     call.caught = error.__traceback__
 
 
-def raised(call: Call[Any], error: Exception, brought: object = None, scope: Cutoff | None = None, left: float = math.inf) -> Failure:
+def raised(  # noqa: PLR0917 - all that an attempt knows
+    call: Call[Any], error: Exception, brought: object = None, scope: Cutoff | None = None, left: float = math.inf, since: int = 0
+) -> Failure:
     """
     The failure of an attempt that raised.
 
@@ -192,11 +196,12 @@ def raised(call: Call[Any], error: Exception, brought: object = None, scope: Cut
         brought: What the operation returned to be awaited; None if it did not get so far.
         scope: The cutoff that it ran in, if there was one.
         left: The call's seconds to its end when it began.
+        since: Native cancellations already asked for then.
 
     Raises:
         TypeError: The operation is no async callable.
     """
-    if scope is not None and scope.cancel_called and was_cut(scope, call.cancels):
+    if scope is not None and scope.cancel_called and was_cut(scope, since):
         _caught(call, error)
         return _cut(call, left, error)
     if type(error) is TypeError:

@@ -54,11 +54,6 @@ class Cutoff(Protocol):
     """
 
     @property
-    def cancels(self) -> int:
-        """What `cancel_count` said when it was entered."""
-        ...
-
-    @property
     def cancel_called(self) -> bool:
         """Whether the time ran out while it was open; stays as it is once it is closed."""
         ...
@@ -152,7 +147,7 @@ _in_any_scope: Callable[[asyncio.Task[Any]], bool] = _first_in_any_scope
 class _Cutoff:
     """A real anyio scope, made at entry: one made earlier would count the time since then (agronholm/anyio #514)."""
 
-    __slots__ = ("_scope", "_seconds", "_shield", "cancels")
+    __slots__ = ("_scope", "_seconds", "_shield")
 
     def __init__(self, seconds: float, *, shield: bool) -> None:
         self._seconds = seconds
@@ -171,7 +166,6 @@ class _Cutoff:
         if self._scope is not None:
             raise RuntimeError("a cutoff is good for one `with` block; ask for a new one")
         self._scope = scope = _scope_for(self._seconds, self._shield)
-        self.cancels = cancel_count()
         scope.__enter__()
         return self
 

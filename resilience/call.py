@@ -218,7 +218,7 @@ class Call(Generic[T]):
     eventful: bool  # whether more is to be done at its end than to forget it
     ends: float
     cutoff: float  # seconds one attempt may take
-    cancels: int  # native cancellations already asked for when the call, or its first attempt, began; below 0 until that is known
+    cancels: int  # native cancellations already asked for when the call began
     peer: Hashable
     credential: Held | None  # the token this attempt goes with
     circuit: Circuit  # the circuit that admitted the first attempt without a handler ...

@@ -12,6 +12,7 @@ comes before any pattern, and of the patterns the longest that matches.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -293,13 +294,12 @@ class Rules:
         said = (signal.raised, status, signal.code, signal.kind, signal.should_retry, phrase)
         try:
             return self._known[said]
-        except KeyError:
+        except Exception:  # noqa: BLE001 - not met before; or a class that hashes and compares as it likes
             verdict = self._judge(signal)
-        except TypeError:  # a class without a hash
-            return self._judge(signal)
         if len(self._known) >= _MOST:
             self._known.clear()
-        self._known[said] = verdict
+        with contextlib.suppress(Exception):  # as above
+            self._known[said] = verdict
         return verdict
 
     def _judge(self, signal: Signal) -> Verdict:

@@ -78,8 +78,7 @@ class Engine:
         handler: Handler[Any] = attempt.bind(rules, self.env)
         path: FastPath | None = FastPath()
         for policy in reversed(self.policies):
-            bind_fast = getattr(policy, "bind_fast", None)
-            path = None if path is None or bind_fast is None else bind_fast(path, handler, self.env)
+            path = None if path is None or not _has_fast_path(policy) else cast("Any", policy).bind_fast(path, handler, self.env)
             handler = policy.bind(handler, self.env)
         self._handler = handler
         self._path = path
@@ -299,6 +298,16 @@ class Engine:
 
     def _runner(self) -> Callable[[Callable[..., Awaitable[T]], tuple[Any, ...], dict[str, Any]], Coroutine[Any, Any, T]]:
         return runner(self._plan, self._handler, self._path, repeats=self._repeats)
+
+
+def _has_fast_path(policy: Policy) -> bool:
+    """Whether *policy* has a fast path that belongs to its `bind`: a subclass that has its own `bind` alone means that one to be used."""
+    for kind in type(policy).__mro__:
+        if "bind_fast" in vars(kind):
+            return True
+        if "bind" in vars(kind):
+            return False
+    return False
 
 
 def _checked_policies(policies: Sequence[Policy]) -> tuple[Policy, ...]:

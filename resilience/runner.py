@@ -46,7 +46,7 @@ def runner(  # noqa: C901, PLR0915 - see `run`
     admits, succeeded, mend = (_never, None, None) if path is None else (path.admits, path.succeeded, path.failed)
     prepared = plan.prepare is not None
     within_limits = seconds < _NEVER or cutoff < _NEVER
-    counted, uncounted = repeats and not within_limits, -1 if within_limits else 0  # a cutoff counts anyway
+    counted = repeats or within_limits
 
     # In one piece, for each function that a call goes through costs as much as all the questions it asks.
     async def run(fn: Callable[..., Awaitable[T]], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:  # noqa: C901, PLR0912, PLR0915
@@ -60,7 +60,7 @@ def runner(  # noqa: C901, PLR0915 - see `run`
         call.ends = started + seconds
         call.cutoff = cutoff
         call.attempt = 0
-        call.cancels = cancel_count() if counted else uncounted
+        call.cancels = cancel_count() if counted else 0
         call.parent = call.peer = call.credential = call.minted = None
         call.key_taken = call.eventful = False
 
@@ -73,17 +73,17 @@ def runner(  # noqa: C901, PLR0915 - see `run`
         set_running(call)
 
         outcome: Any = None
+        left = _NEVER
         good = False  # whether it is known to be no failure
         try:
             if bounded and call.ends <= started:
                 outcome = out_of_time(call, "before")
-            elif admits is not None and not admits(call):
+            elif (admits is not None and not admits(call)) or (bounded and (left := call.ends - now()) <= 0):
                 outcome = await handler(call)
             else:
                 # As the handler of `attempt.bind`, which would be a coroutine more.
-                scope, left = None, _NEVER
+                scope = None
                 if bounded:
-                    left = call.ends - started
                     scope = cut(left if left < call.cutoff else call.cutoff)  # noqa: FURB136 - a call of `min` costs more
                 call.attempt += 1
                 brought, outcome = None, CUT
@@ -94,12 +94,11 @@ def runner(  # noqa: C901, PLR0915 - see `run`
                         outcome = await brought
                     else:
                         with scope:
-                            if call.cancels < 0:
-                                call.cancels = scope.cancels
                             brought = fn(*args, **kwargs) if kwargs else fn(*args)
                             outcome = await brought
                 except Exception as raised:  # noqa: BLE001 - every exception is an outcome to be judged
-                    outcome = attempt.raised(call, raised, brought, scope, left)
+                    outcome = attempt.raised(call, raised, brought, scope, left, call.cancels)
+                    brought = None  # a task that was brought holds its error, whose traceback holds this frame
                 else:
                     try:
                         good = plain[type(outcome)] is None

@@ -37,7 +37,7 @@ class Shown:
     """Base of ``@attrs.frozen(eq=False, repr=False)``, shown as attrs would: by its fields, but for those with ``repr=False``."""
 
     __slots__ = ("__weakref__",)  # which attrs would otherwise give to each
-    __attrs_attrs__: ClassVar[tuple[attrs.Attribute[Any], ...]]
+    __attrs_attrs__: ClassVar[tuple[Any, ...]]  # of `attrs.Attribute`, which cannot be subscripted where hints are resolved
 
     def __repr__(self) -> str:
         said = ", ".join(f"{field.name}={getattr(self, field.name)!r}" for field in self.__attrs_attrs__ if field.repr)

@@ -269,12 +269,11 @@ def _sample(sample: float) -> float:
 class _Cutoff:
     """`backend.cutoff` in virtual time: a real scope, cancelled when the time comes."""
 
-    __slots__ = ("_after", "_alarm", "_scope", "_seconds", "cancels")
+    __slots__ = ("_after", "_alarm", "_scope", "_seconds")
 
     def __init__(self, after: Callable[[float, Callable[[], object]], _Alarm], seconds: float, *, shield: bool) -> None:
         self._after = after
         self._seconds = seconds
-        self.cancels = 0
         self._scope = anyio.CancelScope(shield=shield)
         self._alarm: _Alarm | None = None
 
@@ -292,7 +291,6 @@ class _Cutoff:
         if math.isnan(self._seconds):
             raise ValueError("a cutoff of nan seconds")
         self._alarm = self._after(self._seconds, self._scope.cancel)
-        self.cancels = backend.cancel_count()
         self._scope.__enter__()
         if self._seconds <= 0.0:
             self._scope.cancel()

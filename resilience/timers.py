@@ -194,12 +194,11 @@ def _wheel_of(loop: asyncio.AbstractEventLoop) -> _Wheel:
 class SharedCutoff:
     """A cutoff as `resilience.backend.Cutoff` describes it."""
 
-    __slots__ = ("_outer", "_scope", "_seconds", "_serial", "_task", "after", "before", "cancels")
+    __slots__ = ("_cancelling", "_outer", "_scope", "_seconds", "_serial", "_task", "after", "before")
 
     _seconds: float  # below 0 once it was entered
     _task: Any  # until it is left
     _scope: Any  # the real one, once it is due
-    cancels: int  # see `resilience.backend.Cutoff`
     before: Any  # its neighbours in the slot, while it is filed
     after: Any
 
@@ -248,7 +247,7 @@ class SharedCutoff:
         last.after = slot.before = self
         state = _by_task.get(ref(task))
         self._outer = None if state is None else state.cancel_scope
-        self.cancels = task.cancelling()
+        self._cancelling = task.cancelling()
         self._serial = next(_serial)
         return self
 
@@ -277,7 +276,7 @@ class SharedCutoff:
             inner, outer = outer, outer._parent_scope
         scope._host_task = task
         scope._active = True
-        scope._cancelling_at_enter = self.cancels
+        scope._cancelling_at_enter = self._cancelling
         scope._parent_scope = outer
         if outer is not None:
             outer._child_scopes.add(scope)

@@ -452,3 +452,22 @@ class TestAnySignal:
         ours = signal.raised is not None and issubclass(signal.raised, ResilienceError)
         told = signal.should_retry is False  # by the peer itself, and about this one failure
         assert (signal.code is not None and not ours and not told) == (verdict.attempts == 7)
+
+
+def test_classes_that_cannot_be_compared_are_judged_all_the_same() -> None:
+    class Odd(type):
+        def __hash__(cls) -> int:
+            return 5
+
+        def __eq__(cls, other: object) -> bool:
+            raise ValueError("not to be compared")
+
+    class First(Exception, metaclass=Odd):
+        pass
+
+    class Second(Exception, metaclass=Odd):
+        pass
+
+    verdicts = [http.RULES.classify(Signal(status=429, raised=kind)) for kind in (First, Second)]
+
+    assert [Action.RETRY, Action.RETRY] == [verdict.action for verdict in verdicts]

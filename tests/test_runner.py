@@ -8,6 +8,7 @@ import gc
 import inspect
 import traceback
 import warnings
+import weakref
 from collections.abc import Awaitable
 from typing import Any
 
@@ -16,19 +17,24 @@ import attrs
 import pytest
 
 from resilience import (
+    AttemptTimedOut,
     AttemptTimeout,
     Call,
     CircuitBreaker,
     Deadline,
+    DeadlineExceeded,
     Engine,
     Env,
     Failure,
     Handler,
     IdempotencyKey,
+    Phase,
     Policy,
     RefreshToken,
     Retry,
+    Signal,
     current,
+    retry,
 )
 from resilience.call import begin
 from resilience.policy import FastPath
@@ -283,3 +289,112 @@ def test_who_forgets_to_await_one_is_told_which() -> None:
 
     with pytest.warns(RuntimeWarning, match=r"charge' was never awaited"):
         forget()
+
+
+# What a policy of the user's own may do
+
+
+async def test_a_subclass_with_a_bind_of_its_own_is_asked_by_that() -> None:
+    notes: list[str] = []
+
+    class Noted(Retry):
+        def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:
+            async def noted(call: Call[Any]) -> Any:
+                notes.append("noted")
+                return await inner(call)
+
+            return noted
+
+    await Engine([Noted()]).call(script("value"))
+
+    assert ["noted"] == notes
+
+
+async def test_a_failure_from_a_policy_before_any_attempt_is_no_cancellation(world: World) -> None:
+    class Limiter:
+        full = True
+
+        def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:
+            async def limiting(call: Call[Any]) -> Any:
+                if self.full:
+                    self.full = False
+                    return Failure(retry(), Signal(phase=Phase.NOT_SENT), ConnectionError())
+                return await inner(call)
+
+            return limiting
+
+    engine = Engine([Retry(), Limiter()], env=world.env)
+
+    assert "value" == await engine.using(deadline=5).call(script("value"))
+
+
+async def test_a_policy_that_takes_its_time_to_admit_leaves_less_for_the_attempt() -> None:
+    seconds = [0.0]
+
+    def key(call: Call[Any]) -> str:
+        seconds[0] += 6.0
+        return "peer"
+
+    engine = Engine([Deadline(5), CircuitBreaker(key=key)], env=attrs.evolve(Env(), now=lambda: seconds[0]))
+
+    with pytest.raises(DeadlineExceeded, match=r"after 0 attempt"):
+        await engine.call(script("value"))
+
+
+async def test_a_cutoff_of_the_users_own_need_be_no_more_than_a_scope() -> None:
+    def cutoff(seconds: float, *, shield: bool = False) -> Any:
+        return anyio.move_on_after(seconds, shield=shield)
+
+    assert "value" == await Engine([Deadline(5)], env=attrs.evolve(Env(), cutoff=cutoff)).call(script("value"))
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], scope="module")
+async def test_a_timeout_is_told_from_a_cancellation_that_an_earlier_attempt_swallowed(world: World) -> None:
+    class Twice:
+        def bind(self, inner: Handler[Any], env: Env) -> Handler[Any]:
+            async def twice(call: Call[Any]) -> Any:
+                await inner(call)
+                return await inner(call)
+
+            return twice
+
+    async def op() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if current().attempt == 1:
+            task.cancel()
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class():
+            raise ConnectionError from None
+
+    with pytest.raises(AttemptTimedOut, match="attempt 2"):
+        await Engine([Twice(), AttemptTimeout(1)], env=world.env).call(op)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], scope="module")
+@pytest.mark.parametrize("around", [[], [Plain([])]], ids=["fast", "through the handlers"])
+async def test_a_task_that_was_given_and_failed_is_let_go(around: list[Policy]) -> None:
+    """D34."""
+
+    class Given:
+        pass
+
+    async def fails(given: Given) -> None:
+        raise LookupError
+
+    def begun(given: Given) -> Awaitable[None]:
+        return asyncio.ensure_future(fails(given))
+
+    given = Given()
+    left = weakref.ref(given)
+    gc.disable()
+    try:
+        with pytest.raises(LookupError):
+            await Engine(around).call(begun, given)
+        del given
+        await anyio.sleep(0)
+
+        assert left() is None
+    finally:
+        gc.enable()

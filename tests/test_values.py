@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import pickle
+import typing
 from typing import Any
 
 import attrs
 import pytest
 
+from resilience import Retry, Signal, Verdict
 from resilience.settings import Record, Shown, Value
 
 
@@ -116,3 +118,10 @@ def test_a_record_is_shown_and_compared_by_its_slots() -> None:
 def test_a_record_may_change_and_so_has_no_hash() -> None:
     with pytest.raises(TypeError, match="unhashable"):
         hash(Pair(1))
+
+
+@pytest.mark.parametrize("kind", [Retry, Signal, Verdict])
+def test_its_type_hints_can_be_resolved(kind: type) -> None:
+    attrs.resolve_types(kind)
+
+    assert {field.name for field in attrs.fields(kind)} <= typing.get_type_hints(kind).keys()
